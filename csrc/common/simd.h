@@ -1,0 +1,144 @@
+// Vectors of 64, 32 or 16 bytes through compiler extensions, and the choice between them at run time.
+// Everything here is always_inline: a body runs with the instruction set of the for_this_cpu branch that it is inlined into.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#define IRSTD_INLINE inline __attribute__((always_inline))
+
+namespace irstd::simd {
+
+template <class T, int Bytes> struct VecOf { typedef T type __attribute__((vector_size(Bytes))); };
+template <class T, int Bytes> using vec = typename VecOf<T, Bytes>::type;
+template <class V> using lane_t = std::remove_cvref_t<decltype(V{}[0])>;
+template <class V> inline constexpr int lanes = sizeof(V) / sizeof(lane_t<V>);
+
+template <class V> IRSTD_INLINE V load(const lane_t<V>* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
+template <class V> IRSTD_INLINE void store(lane_t<V>* p, V v) { std::memcpy(p, &v, sizeof v); }
+template <class V> IRSTD_INLINE V splat(lane_t<V> x) { return x - V{}; }
+template <class V> IRSTD_INLINE lane_t<V> sum(V v) {  // pairwise
+  lane_t<V> a[lanes<V>];
+  store<V>(a, v);
+  for (int n = lanes<V> / 2; n; n /= 2)
+    for (int i = 0; i < n; ++i) a[i] += a[i + n];
+  return a[0];
+}
+
+// e^x for x <= 88; below -104 zero, subnormal results kept. Cephes expf: about 1 ulp. NaN stays NaN.
+template <class V> IRSTD_INLINE V exp(V x) {
+  if constexpr (sizeof(lane_t<V>) == 8) {
+    for (int i = 0; i < lanes<V>; ++i) x[i] = std::exp(x[i]);
+    return x;
+  } else {
+    using I = vec<int32_t, int(sizeof(V))>;
+    const V low = splat<V>(-104.f);
+    x = x < low ? low : x;
+    const V shifted = x * 1.44269504088896341f + 12582912.f;  // the integer nearest x log2(e) stands in the low mantissa bits
+    const V n = shifted - 12582912.f;
+    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + (r + 1.f);
+    const I i = (I)shifted - 0x4B400000, half = i >> 1;       // 2^n in two steps, so that 2^-149 can be reached
+    return p * (V)((half + 127) << 23) * (V)((i - half + 127) << 23);
+  }
+}
+
+// e^x for x <= 0, results below 2^-126 flushed to zero: enough where the largest term of a sum is 1.
+template <class V> IRSTD_INLINE V exp_flush(V x) {
+  if constexpr (sizeof(lane_t<V>) == 8) {
+    return simd::exp(x);
+  } else {
+    using I = vec<int32_t, int(sizeof(V))>;
+    const V low = splat<V>(-87.3f);
+    const V shifted = x * 1.44269504088896341f + 12582912.f;
+    const V n = shifted - 12582912.f;
+    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + (r + 1.f);
+    const V y = p * (V)(((I)shifted << 23) + 0x3F800000);
+    return x < low ? V{} : y;
+  }
+}
+
+// The two halves of a and b interleaved: a0 b0 a1 b1 ...
+template <class V> IRSTD_INLINE void interleave(V a, V b, V& low, V& high) {
+  constexpr int N = lanes<V>;
+#ifdef __clang__
+  for (int i = 0; i < N / 2; ++i) {
+    low[2 * i] = a[i], low[2 * i + 1] = b[i];
+    high[2 * i] = a[N / 2 + i], high[2 * i + 1] = b[N / 2 + i];
+  }
+#else
+  using I = vec<std::conditional_t<sizeof(lane_t<V>) == 4, int32_t, int64_t>, int(sizeof(V))>;
+  I lo{}, hi{};
+  for (int i = 0; i < N / 2; ++i) {
+    lo[2 * i] = i, lo[2 * i + 1] = N + i;
+    hi[2 * i] = N / 2 + i, hi[2 * i + 1] = N + N / 2 + i;
+  }
+  low = __builtin_shuffle(a, b, lo);
+  high = __builtin_shuffle(a, b, hi);
+#endif
+}
+
+// dst[c * ldd + r] = src[r * lds + c] for a square tile of lanes x lanes: log2(lanes) perfect shuffles.
+template <class V> IRSTD_INLINE void transpose_tile(const lane_t<V>* src, int64_t lds, lane_t<V>* dst, int64_t ldd) {
+  constexpr int N = lanes<V>;
+  V a[N], b[N];
+#pragma GCC unroll 16
+  for (int r = 0; r < N; ++r) a[r] = simd::load<V>(src + r * lds);
+#pragma GCC unroll 4
+  for (int step = 1; step < N; step *= 2) {
+#pragma GCC unroll 8
+    for (int r = 0; r < N / 2; ++r) interleave(a[r], a[r + N / 2], b[2 * r], b[2 * r + 1]);
+#pragma GCC unroll 16
+    for (int r = 0; r < N; ++r) a[r] = b[r];
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < N; ++r) store<V>(dst + r * ldd, a[r]);
+}
+
+// dst[c * ldd + r] = src[r * lds + c], any size.
+template <class V> IRSTD_INLINE void transpose(const lane_t<V>* src, int64_t lds, int64_t rows, int64_t cols, lane_t<V>* dst, int64_t ldd) {
+  constexpr int N = lanes<V>;
+  const int64_t full_rows = rows / N * N, full_cols = cols / N * N;
+  for (int64_t r = 0; r < full_rows; r += N)
+    for (int64_t c = 0; c < full_cols; c += N) transpose_tile<V>(src + r * lds + c, lds, dst + c * ldd + r, ldd);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = r < full_rows ? full_cols : 0; c < cols; ++c) dst[c * ldd + r] = src[r * lds + c];
+}
+
+#if defined(__x86_64__)
+template <class F> __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) void run_512(const F& f) { f.template operator()<64>(); }
+template <class F> __attribute__((target("avx2,fma"))) void run_256(const F& f) { f.template operator()<32>(); }
+#endif
+
+// Bytes of the widest vector this CPU has.
+inline int width() {
+#if defined(__x86_64__)
+  static const int bytes = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") ? 64
+      : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 32 : 16;
+  return bytes;
+#else
+  return 16;
+#endif
+}
+
+// f.operator()<Bytes>() compiled for, and called on, the widest vectors this CPU has. The operator must be always_inline.
+template <class F> void for_this_cpu(const F& f) {
+#if defined(__x86_64__)
+  if (width() == 64) return run_512(f);
+  if (width() == 32) return run_256(f);
+#endif
+  f.template operator()<16>();
+}
+
+}  // namespace irstd::simd

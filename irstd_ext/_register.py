@@ -1,0 +1,111 @@
+"""Gives an operator that C++ defined its fake kernel, autograd, autocast, vmap and FLOP formulas. Every ops/<op>.py ends with one call of `register`."""
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from . import _load
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def check_dim(op: str, name: str, t: Tensor, dim: int, layout: str) -> None:
+    if t.dim() != dim:
+        raise RuntimeError(f"{op}: {name} must be {dim}-D {layout}, got {t.dim()}-D")
+
+
+def check_size(op: str, name: str, t: Tensor, axis: int, want: int, what: str) -> None:
+    if t.shape[axis] != want:
+        raise RuntimeError(f"{op}: {name} must have size {want} ({what}) in dimension {axis}, got {t.shape[axis]}")
+
+
+def check_floating(op: str, name: str, t: Tensor) -> None:
+    if t.dtype not in _FLOATS:
+        raise RuntimeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {name_of(t.dtype)}")
+
+
+def check_same_dtype(op: str, name: str, t: Tensor, other: str, u: Tensor) -> None:
+    if t.dtype != u.dtype:
+        raise RuntimeError(f"{op}: {name} must have the dtype of {other}, {name_of(u.dtype)}, got {name_of(t.dtype)}")
+
+
+def check_same_device(op: str, name: str, t: Tensor, other: str, u: Tensor) -> None:
+    if t.device != u.device:
+        raise RuntimeError(f"{op}: {name} must be on the device of {other}")
+
+
+def accum_dtype(t: Tensor) -> torch.dtype:
+    return torch.float64 if t.dtype == torch.float64 else torch.float32
+
+
+def register(op: str, *, fake: Callable, backward_fake: Callable, setup_context: Callable, backward: Callable, flops: Callable, backward_flops: Callable,
+             autocast: Callable, vmap: Callable) -> None:
+    """`op` and `<op>_backward`. `backward(ctx, need, grad)` gets a flag for, and returns a gradient of, every argument of the schema;
+    `autocast(dtype, *args)` returns the arguments to call with; the flop functions take shapes."""
+    if _load.cpu_reason:
+        return
+    gradient = f"{op}_backward"
+    torch.library.register_fake(f"irstd_ext::{op}", fake)
+    torch.library.register_fake(f"irstd_ext::{gradient}", backward_fake)
+    torch.library.register_autograd(f"irstd_ext::{op}", _all_arguments(op, backward), setup_context=setup_context)
+
+    def no_double_backward(ctx, *grads):
+        raise RuntimeError(f"{op}: second derivatives are not implemented; use backend='reference' for them")
+
+    torch.library.register_autograd(f"irstd_ext::{gradient}", no_double_backward)
+    register_flop_formula(getattr(torch.ops.irstd_ext, op))(flops)
+    register_flop_formula(getattr(torch.ops.irstd_ext, gradient))(backward_flops)
+    torch.library.register_vmap(f"irstd_ext::{op}", vmap)
+    for device in ("CPU", "CUDA"):
+        _library(f"Autocast{device}").impl(op, _with_autocast_off(getattr(torch.ops.irstd_ext, op), autocast, device.lower()))
+    if _load.cuda_backend == "triton":
+        for name in (op, gradient):
+            _library("CUDA").impl(name, _lazy_triton(op, name))
+
+
+def _all_arguments(op: str, backward: Callable) -> Callable:
+    """torch drops trailing arguments that have their default value; the formulas are written for all of them."""
+    count = len(getattr(torch.ops.irstd_ext, op).default._schema.arguments)
+
+    def run(ctx, grad):
+        need = ctx.needs_input_grad
+        return tuple(backward(ctx, (*need, *[False] * (count - len(need))), grad))[: len(need)]
+
+    return run
+
+
+_libraries: dict[str, torch.library.Library] = {}
+
+
+def _library(key: str) -> torch.library.Library:
+    return _libraries.setdefault(key, torch.library.Library("irstd_ext", "IMPL", key))
+
+
+def _with_autocast_off(op: Callable, policy: Callable, device: str) -> Callable:
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU if device == "cpu" else torch._C.DispatchKey.AutocastCUDA)
+
+    def run(*args, **kwargs):
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return op(*policy(torch.get_autocast_dtype(device), *args, **kwargs))
+
+    return run
+
+
+def _lazy_triton(op: str, name: str) -> Callable:
+    def run(*args, **kwargs):
+        return getattr(import_module(f"irstd_ext.triton.{op}"), name)(*args, **kwargs)
+
+    return run
+
+
+def loop_vmap(call: Callable, info, in_dims: Sequence[Optional[int]], args: Sequence) -> tuple[Tensor, int]:
+    """One call per element of the batched dimension: where it cannot be folded into B."""
+    pieces = [call(*(a if d is None else a.select(d, i) for a, d in zip(args, in_dims))) for i in range(info.batch_size)]
+    return torch.stack(pieces), 0

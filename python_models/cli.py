@@ -1,0 +1,117 @@
+"""The command line `irstd`: finds the command, parses its typed options, turns errors into one line.
+
+Exit codes: 0 done, 1 done in part or an unexpected error, 2 a wrong option, file or value, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+COMMANDS = {
+    "demo": "make a synthetic set, train a small network on it in two minutes, judge it, show the speed of the native ops",
+    "train": "train a network on a data set and write a run folder",
+    "eval": "judge a run on the test list of its data set",
+    "predict": "find targets in an image or a folder of images with a trained run",
+    "bench": "time the native ops against PyTorch on this machine",
+    "doctor": "show the environment, which native libraries loaded, and why not",
+}
+EXAMPLES = """\
+examples:
+  irstd demo
+  irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --preset tiny --out runs/a
+  irstd eval runs/a --baseline tophat
+  irstd predict runs/a IMAGE_OR_FOLDER
+  irstd COMMAND --help
+
+IRSTD_TRACEBACK=1 or --traceback shows where an error came from."""
+
+
+class UsageError(ValueError):
+    """A command line that does not parse."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `irstd` with ``argv`` (default: the process's arguments) and return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    traceback = os.environ.get("IRSTD_TRACEBACK", "") not in ("", "0") or "--traceback" in args
+    args = [a for a in args if a != "--traceback"]
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if args else 2
+    if args[0] == "--version":
+        import irstd_ext
+
+        print(f"irstd_ext {irstd_ext.__version__}")
+        return 0
+    name = args[0]
+    try:
+        if name not in COMMANDS:
+            raise UsageError(f"command must be one of {', '.join(COMMANDS)}, got {name!r}")
+        command = importlib.import_module(f"python_models.commands.{name}")
+        config = command.parse(args[1:]) if hasattr(command, "parse") else parse(command.Config, args[1:], f"irstd {name}")
+        return command.run(config)
+    except KeyboardInterrupt:
+        print(f"irstd {name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if traceback:
+            raise
+        known = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
+        print(f"irstd {name}: {message(error, known)}", file=sys.stderr)
+        return 2 if known else 1
+
+
+def usage() -> str:
+    """Text of `irstd --help`."""
+    lines = [f"  {name:8} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(["usage: irstd COMMAND [OPTIONS]", "", "Infrared small target detection: train, judge and run networks.", "", "commands:", *lines, "", EXAMPLES])
+
+
+def message(error: Exception, known: bool) -> str:
+    """An error as one line, with the hint at the traceback where it was not foreseen."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = str(error)
+    line = " ".join(text.split()) or type(error).__name__
+    return line if known else f"unexpected {type(error).__name__}: {line}; IRSTD_TRACEBACK=1 shows where"
+
+
+def parse(config: type, args: Sequence[str], prog: str, default: Any = None) -> Any:
+    """Parse ``args`` into the dataclass ``config``; a wrong option raises UsageError in one line."""
+    import tyro
+
+    noise = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(noise):
+            return tyro.cli(config, args=list(args), prog=prog, **({} if default is None else {"default": default}))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(f"{condense(noise.getvalue())}; see {prog} --help") from None
+
+
+def condense(box: str) -> str:
+    """The sentences of a framed message as one line, without the frame, its title and the help texts after the first rule."""
+    kept: list[str] = []
+    for line in box.splitlines():
+        text = line.strip().strip("│").strip()
+        if text.startswith("╭") or not text:
+            continue
+        if text.startswith(("─", "╰")):
+            break
+        kept.append(text)
+    return " ".join(kept) or "wrong options"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""`irstd predict`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Config:
+    """Find targets in an image, or in every image of a folder; no mask is needed.
+
+    Writes masks/NAME.png, overlays/NAME.png, and a line per target (centroid, box, area, score) in targets.jsonl and targets.csv.
+
+    Examples:
+      irstd predict runs/a image.png
+      irstd predict runs/a FOLDER --out found --threshold 0.3
+    """
+
+    run: Positional[Path]
+    """run folder"""
+    source: Positional[Path]
+    """image or folder of images"""
+    out: Path | None = None
+    """folder to write (default: RUN/predictions)"""
+    threshold: float = 0.5
+    """probability above which a pixel is target"""
+    weights: Literal["best", "last"] = "best"
+    """selected weights or those of the last epoch"""
+    backend: Literal["ext", "reference"] = "ext"
+    """native operators, or their plain PyTorch form"""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """where to run the network"""
+    threads: int | None = None
+    """CPU threads (default: PyTorch's choice)"""
+
+
+def run(config: Config) -> int:
+    """Predict; 0 when every file was read, 1 when some were not, 2 when none was."""
+    import torch
+    from tqdm import tqdm
+
+    from python_models.training.predict import Report, find_images, predict_files
+    from python_models.training.run import load_run
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    paths = find_images(config.source)
+    net = load_run(config.run, config.weights, config.backend, config.device)
+    out = config.out or config.run / "predictions"
+    report = Report()
+    for report in tqdm(predict_files(net, paths, out, config.threshold), total=len(paths), desc="predict", unit="image", dynamic_ncols=True):
+        continue
+    for line in report.errors:
+        print(f"irstd predict: {line}", file=sys.stderr)
+    print(f"{len(report.targets)} targets in {report.images} of {len(paths)} images, written to {out}")
+    return 0 if not report.errors else 1 if report.images else 2

@@ -1,0 +1,5 @@
+"""Losses, called as `criterion(out, target)`."""
+from python_models.losses.base import Criterion
+from python_models.losses.soft_iou import SoftIoULoss
+
+__all__ = ["Criterion", "SoftIoULoss"]

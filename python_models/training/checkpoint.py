@@ -1,0 +1,182 @@
+"""Resume state without pickle: tensors in safetensors, everything else in JSON.
+
+A checkpoint folder holds ``state.json`` and the one tensor file that it names. ``state.json`` is replaced last and
+atomically, so a process killed at any moment leaves either the old state or the new one, never a mixture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+STATE = "state.json"
+
+
+def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Call ``write(temporary_path)`` and move the result to ``path`` only when it is complete on disk.
+
+    Whatever fails on the way (a full disk, an exception in ``write``), the file that was at ``path`` stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write ``text`` (UTF-8) to ``path`` atomically."""
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write ``value`` as indented JSON to ``path`` atomically; NaN and infinities become null."""
+    write_text(path, json.dumps(_finite(value), indent=2) + "\n")
+
+
+def write_weights(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write named tensors to a safetensors file atomically, detached from any shared memory."""
+    own = {name: t.detach().to("cpu").clone().contiguous() for name, t in tensors.items()}
+    atomic_write(path, lambda temporary: save_file(own, str(temporary)))
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read a safetensors file to the CPU; a missing or damaged file is one clear error."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"weights: {path} does not exist")
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"weights: {path} is not a whole safetensors file ({error})") from None
+
+
+def pack(value: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Split a nested state into JSON values and a flat dict of tensors; :func:`unpack` restores it exactly.
+
+    Understands None, bool, int, float, str, tensors, NumPy arrays and scalars, lists, tuples and dicts with any of
+    these as keys; a value of another type raises TypeError naming its place.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+
+    def visit(v: Any, place: str) -> Any:
+        if v is None or isinstance(v, (bool, int, str)):
+            return v
+        if isinstance(v, float):
+            return v if math.isfinite(v) else {"$float": repr(v)}
+        if isinstance(v, torch.Tensor):
+            tensors[place] = v.detach().to("cpu").clone().contiguous()
+            return {"$tensor": place}
+        if isinstance(v, np.ndarray):
+            tensors[place] = torch.from_numpy(np.ascontiguousarray(v)).clone()
+            return {"$array": place}
+        if isinstance(v, np.generic):
+            return visit(v.item(), place)
+        if isinstance(v, tuple):
+            return {"$tuple": [visit(x, f"{place}.{i}") for i, x in enumerate(v)]}
+        if isinstance(v, list):
+            return [visit(x, f"{place}.{i}") for i, x in enumerate(v)]
+        if isinstance(v, Mapping):
+            if all(isinstance(k, str) and not k.startswith("$") for k in v):
+                return {k: visit(x, f"{place}.{k}") for k, x in v.items()}
+            return {"$dict": [[visit(k, f"{place}.key{i}"), visit(x, f"{place}.{k}")] for i, (k, x) in enumerate(v.items())]}
+        raise TypeError(f"checkpoint: {place} must be a tensor, a number, text or a container of these, got {type(v).__name__}")
+
+    return visit(value, "state"), tensors
+
+
+def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """The inverse of :func:`pack`."""
+    if isinstance(value, list):
+        return [unpack(v, tensors) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        (tag, inner), = value.items()
+        if tag == "$float":
+            return float(inner)
+        if tag == "$tensor":
+            return tensors[inner]
+        if tag == "$array":
+            return tensors[inner].numpy()
+        if tag == "$tuple":
+            return tuple(unpack(v, tensors) for v in inner)
+        if tag == "$dict":
+            return {unpack(k, tensors): unpack(v, tensors) for k, v in inner}
+    return {k: unpack(v, tensors) for k, v in value.items()}
+
+
+def save_state(folder: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write ``state`` as the checkpoint in ``folder``, replacing an older one only when the new one is complete."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    old = _tensor_file(folder)
+    name = "state-a.safetensors" if old != "state-a.safetensors" else "state-b.safetensors"
+    tree, tensors = pack(state)
+    atomic_write(folder / name, lambda temporary: save_file(tensors, str(temporary)))
+    write_text(folder / STATE, json.dumps({"tensors": name, "state": tree}))
+    for stale in folder.glob("state-*.safetensors"):
+        if stale.name != name:
+            stale.unlink(missing_ok=True)
+
+
+def load_state(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the checkpoint in ``folder``; a missing or damaged one is one clear error."""
+    folder = Path(folder)
+    name = _tensor_file(folder)
+    if name is None:
+        raise FileNotFoundError(f"checkpoint: {folder / STATE} does not exist or names no tensor file")
+    tree = json.loads((folder / STATE).read_text(encoding="utf-8"))["state"]
+    return unpack(tree, read_weights(folder / name))
+
+
+def rng_state() -> dict[str, Any]:
+    """State of every global random generator: Python, NumPy, torch on CPU and on each CUDA device."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Restore what :func:`rng_state` returned. CUDA states are restored when the number of devices agrees."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _tensor_file(folder: Path) -> str | None:
+    try:
+        name = json.loads((folder / STATE).read_text(encoding="utf-8"))["tensors"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return name if isinstance(name, str) and Path(name).name == name else None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value

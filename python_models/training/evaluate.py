@@ -1,0 +1,92 @@
+"""Judging a network, or any other scorer of images, on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from python_models.layers.network import IRSTDNet
+
+Scorer = Callable[[Tensor], Tensor]
+"""Image (1, H, W) in [0, 1] -> logits (H, W): above 0 is target."""
+
+
+@torch.inference_mode()
+def predict_logits(net: IRSTDNet, image: Tensor) -> Tensor:
+    """Logits (H, W), float32 on the CPU, of one image (1, H, W) in [0, 1] at its own size.
+
+    A network of fixed size sees the image resized (bilinear, antialiased) and its logits go back bilinearly. One image
+    per call, so that a result cannot depend on what else is judged.
+    """
+    height, width = image.shape[-2:]
+    x = resize(image[None].float(), net.input_size) if net.input_size else image[None].float()
+    logits = net(net.preprocess(x))["logits"].float()
+    if logits.shape[-2:] != (height, width):
+        logits = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+    return logits[0, 0].cpu()
+
+
+def resize(image: Tensor, size: int) -> Tensor:
+    """(B, 1, H, W) -> (B, 1, size, size), bilinear with antialiasing; untouched where it has that size."""
+    if tuple(image.shape[-2:]) == (size, size):
+        return image
+    return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def network_scorer(net: IRSTDNet) -> Scorer:
+    """The network as a scorer; it must be in eval mode."""
+    return lambda image: predict_logits(net, image)
+
+
+def evaluate(
+    scorer: Scorer,
+    dataset: Iterable[Mapping[str, Any]],
+    protocols: tuple[str, ...] = ("exact",),
+    eval_size: int | None = None,
+    threshold: float = 0.5,
+    keep: Callable[[Mapping[str, Any], Tensor], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Metrics of ``scorer`` over ``dataset`` by protocol name.
+
+    Native size unless ``eval_size``: then the logits are resized bilinearly and the mask by nearest neighbour to that
+    square. ``threshold`` is on the sigmoid, strict. ``keep(sample, logits)`` sees each image's native logits.
+    """
+    from python_models.metrics import IRSTDMetrics
+
+    if not 0.0 < threshold < 1.0:
+        raise ValueError(f"eval: threshold must lie in (0, 1), got {threshold}")
+    metrics = {p: IRSTDMetrics(protocol=p) for p in protocols}
+    shift = torch.logit(torch.tensor(threshold, dtype=torch.float64)).item()
+    for sample in dataset:
+        logits, mask = scorer(sample["image"]), sample["mask"]
+        if keep is not None:
+            keep(sample, logits)
+        if eval_size is not None:
+            logits = F.interpolate(logits[None, None], size=(eval_size, eval_size), mode="bilinear", align_corners=False)[0, 0]
+            mask = F.interpolate(mask[None], size=(eval_size, eval_size), mode="nearest-exact")[0]
+        for metric in metrics.values():
+            metric.update(logits[None, None] - shift, mask[None])
+    return {p: dict(m.compute()) for p, m in metrics.items()}
+
+
+HEADLINE = ("IoU", "nIoU", "Pd", "Fa")
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Text table of IoU, nIoU, Pd in percent and Fa in 1e-6, one row per name.
+
+    >>> print(table({"a": {"IoU": 0.5, "nIoU": 0.25, "Pd": 1.0, "Fa": 2e-6}}))
+          IoU %  nIoU %   Pd %  Fa 1e-6
+    a     50.00   25.00  100.00     2.00
+    """
+    width = max(4, *(len(name) for name in rows))
+    lines = [f"{'':{width}} {'IoU %':>7} {'nIoU %':>7} {'Pd %':>7} {'Fa 1e-6':>9}"]
+    for name, m in rows.items():
+        iou, niou, pd, fa = (float("nan") if m.get(k) is None else float(m[k]) for k in HEADLINE)
+        lines.append(f"{name:{width}} {100 * iou:7.2f} {100 * niou:7.2f} {100 * pd:7.2f} {1e6 * fa:9.2f}")
+    return "\n".join(lines)

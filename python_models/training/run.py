@@ -1,0 +1,143 @@
+"""The run folder: `config.json`, `model.safetensors`, `best.safetensors`, `last/`, `metrics.json`, `log.csv`.
+
+    net = load_run("runs/a")            # the selected weights, in eval mode
+    net = load_run("runs/a", "last")    # the weights of the last epoch
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib import metadata
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from .checkpoint import STATE, read_weights, write_json, write_text, write_weights
+
+if TYPE_CHECKING:
+    from python_models.layers.network import IRSTDNet
+
+CONFIG, MODEL, BEST, LAST, METRICS, LOG = "config.json", "model.safetensors", "best.safetensors", "last", "metrics.json", "log.csv"
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for name in ("irstd_ext", "numpy", "pytorch_lightning"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Make ``folder`` ready for a run; True where a finished epoch is there to resume from.
+
+    A folder with content is refused unless it is a run folder and ``resume`` or ``overwrite`` says what to do with it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"out: {folder} must be a folder, got a file")
+    empty = not folder.is_dir() or not any(folder.iterdir())
+    is_run = (folder / CONFIG).is_file()
+    if resume:
+        if not is_run:
+            raise FileNotFoundError(f"resume: {folder} holds no run ({CONFIG} is missing)")
+        return (folder / LAST / STATE).is_file()
+    if not empty and not overwrite:
+        raise FileExistsError(f"out: {folder} is not empty; give another --out, or --resume or --overwrite")
+    if not empty and not is_run:
+        raise FileExistsError(f"out: {folder} is not empty and holds no run; --overwrite replaces runs only")
+    if not empty:
+        _clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return False
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run wrote into ``folder`` and nothing else; the configuration goes last."""
+    shutil.rmtree(folder / LAST, ignore_errors=True)
+    for name in (BEST, MODEL, METRICS, LOG, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+
+
+def save_run(folder: Path, net: IRSTDNet, train: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Write ``config.json``: how the network is built, the resolved training configuration, the data lists, the versions."""
+    model = {"name": net.name, "preset": net.preset, "options": dict(net.options)}
+    write_json(folder / CONFIG, {"format": FORMAT, "model": model, "train": dict(train), "data": dict(data), "versions": versions()})
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The ``config.json`` of a run folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run: folder {folder} does not exist")
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"run: {folder} is no run folder ({CONFIG} is missing)")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"run: {path} is not valid JSON ({error})") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT or "model" not in config:
+        raise ValueError(f"run: {path} must have format {FORMAT} and a model, got {config.get('format') if isinstance(config, dict) else config!r}")
+    return config
+
+
+def load_run(folder: str | Path, weights: Literal["best", "last"] = "best", backend: str = "ext", device: str = "cpu") -> IRSTDNet:
+    """The trained network of a run folder, in eval mode; ``weights`` picks the selected epoch or the last one.
+
+    Raises FileNotFoundError for a folder without a run or without these weights, ValueError for weights that do not fit.
+    """
+    from python_models import build_model
+
+    model = read_config(folder)["model"]
+    path = Path(folder) / (BEST if weights == "best" else MODEL)
+    if not path.is_file():
+        raise FileNotFoundError(f"run: {path} does not exist; the run has not finished an epoch yet")
+    net = build_model(model["name"], model["preset"], backend, **model["options"])
+    try:
+        net.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise ValueError(f"run: {path} does not fit {model['name']}: {' '.join(str(error).split())[:200]}") from None
+    return net.to(device).eval()
+
+
+def save_weights(folder: Path, tensors: Mapping[str, torch.Tensor], best: bool) -> None:
+    """Write the weights of an epoch, and the same as the selected ones when ``best``."""
+    write_weights(folder / MODEL, tensors)
+    if best:
+        write_weights(folder / BEST, tensors)
+
+
+def add_metrics(folder: Path, name: str, value: Mapping[str, Any]) -> Path:
+    """Put ``value`` under ``name`` into the run's ``metrics.json`` and keep what else is there."""
+    path = folder / METRICS
+    known: dict[str, Any] = {}
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+    known[name] = dict(value)
+    write_json(path, known)
+    return path
+
+
+def append_log(folder: Path, row: Mapping[str, Any]) -> None:
+    """Add one epoch to ``log.csv``; rows of this epoch and later ones, left by a killed process, are replaced."""
+    path = folder / LOG
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [r for r in csv.DictReader(file) if (r.get("epoch") or "").isdigit() and int(r["epoch"]) < row["epoch"]]
+    rows.append({k: "" if v is None else v for k, v in row.items()})
+    text = StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(row), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

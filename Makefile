@@ -1,14 +1,31 @@
+# make demo   the main job: trains, judges and pictures a small network on synthetic data
+# make test   the whole test suite
+# Both make a virtual environment of their own in .venv unless one is active. TORCH_INDEX=URL picks the index torch comes from.
 PYTHON ?= python3
 VENV   ?= $(or $(VIRTUAL_ENV),.venv)
+TORCH_INDEX ?=
+EXTRAS ?= train,viz
 PY      = $(VENV)/bin/python
+CONSTRAINED = -c constraints.txt
+
+.PHONY: install demo test bench
+
 $(PY):
 	$(PYTHON) -m venv $(VENV)
-install: $(PY)   ## torch first (pinned, only where there is none), then this package
-	$(PY) -c "import importlib.metadata as m; m.version('torch')" 2>/dev/null || $(PY) -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
-	$(PY) -m pip install ".[$(EXTRAS)]"
-demo: EXTRAS = train,viz
-demo: install    ## the main job
-	$(PY) -m python_models.cli demo
+
+install: $(PY) ## torch first (pinned, only where there is none), then this package
+	@$(PY) -c "import importlib.metadata as m; m.version('torch')" 2>/dev/null || { \
+	  echo "installing $$(cat constraints.txt) from $(or $(TORCH_INDEX),the default index; on a machine without a GPU set TORCH_INDEX to PyTorch's CPU index to save gigabytes)"; \
+	  $(PY) -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(CONSTRAINED) torch; }
+	$(PY) -m pip install -q ".[$(EXTRAS)]"
+
+demo: install ## the main job
+	cd / && $(abspath $(PY)) -m python_models.cli demo --out $(or $(OUT),$(CURDIR)/demo)
+
 test: EXTRAS = train,viz,test
 test: install
 	cd tests && $(abspath $(PY)) -m pytest -q
+
+bench: EXTRAS = test
+bench: install
+	cd benchmarks && $(abspath $(PY)) run.py

@@ -5,9 +5,8 @@ from typing import Optional
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
-from . import _load
+from . import _flops, _load
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -60,8 +59,8 @@ def register(op: str, *, fake: Callable, backward_fake: Callable, setup_context:
         raise RuntimeError(f"{op}: second derivatives are not implemented; use backend='reference' for them")
 
     torch.library.register_autograd(f"irstd_ext::{gradient}", no_double_backward)
-    register_flop_formula(getattr(torch.ops.irstd_ext, op))(flops)
-    register_flop_formula(getattr(torch.ops.irstd_ext, gradient))(backward_flops)
+    _flops.register(getattr(torch.ops.irstd_ext, op), flops)
+    _flops.register(getattr(torch.ops.irstd_ext, gradient), backward_flops)
     torch.library.register_vmap(f"irstd_ext::{op}", vmap)
     for device in ("CPU", "CUDA"):
         _library(f"Autocast{device}").impl(op, _with_autocast_off(getattr(torch.ops.irstd_ext, op), autocast, device.lower()))

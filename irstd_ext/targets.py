@@ -256,10 +256,10 @@ def curve(score: Any, gt: Any) -> Curve:
     of the set is a threshold, then -inf; each image is labelled and matched anew wherever it changes.
     Raises ValueError for non-finite scores, shapes that differ, lists of two lengths or no image.
 
-    >>> score = np.zeros((8, 8)); score[2, 2] = 0.9; score[6, 6] = 0.4
+    >>> score = np.zeros((16, 16)); score[2, 2] = 0.9; score[12, 12] = 0.4
     >>> c = curve(score, score > 0.5)
     >>> c.thr.tolist(), c.n_hit.tolist(), c.fa_pixels.tolist()
-    ([0.9, 0.4, 0.0, -inf], [0, 1, 1, 0], [0, 0, 1, 64])
+    ([0.9, 0.4, 0.0, -inf], [0, 1, 1, 0], [0, 0, 1, 256])
     """
     many = isinstance(score, (list, tuple)), isinstance(gt, (list, tuple))
     if many[0] != many[1]:

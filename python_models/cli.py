@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import os
 import sys
@@ -93,7 +94,7 @@ def parse(config: type, args: Sequence[str], prog: str, default: Any = None) -> 
     noise = io.StringIO()
     try:
         with contextlib.redirect_stderr(noise):
-            return tyro.cli(config, args=list(args), prog=prog, **({} if default is None else {"default": default}))
+            return tyro.cli(config, args=list(args), prog=prog, description=inspect.getdoc(config), **({} if default is None else {"default": default}))
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -53,4 +53,21 @@ IRSTD_INLINE void multiply(int64_t rows, int64_t cols, int64_t depth, const A* l
   if (c < cols) columns<1, V>(rows, depth, left, step_r, step_t, right + c, ld_right, out + c, ld_out, add);
 }
 
+// The same product, compiled once per type and width and called: for kernels with many products that are large enough.
+template <class A> struct Product {
+  int64_t rows, cols, depth;
+  const A* left;
+  int64_t step_r, step_t;
+  const A* right;
+  int64_t ld_right;
+  A* out;
+  int64_t ld_out;
+  bool add;
+  template <int Bytes> IRSTD_INLINE void operator()() const {
+    multiply<simd::vec<A, Bytes>>(rows, cols, depth, left, step_r, step_t, right, ld_right, out, ld_out, add);
+  }
+};
+
+template <class V, class A = simd::lane_t<V>> IRSTD_INLINE void product(const Product<std::type_identity_t<A>>& p) { simd::call<sizeof(V)>(p); }
+
 }  // namespace irstd::gemm

@@ -141,4 +141,14 @@ template <class F> void for_this_cpu(const F& f) {
   f.template operator()<16>();
 }
 
+// From code that runs with vectors of Bytes: f.operator()<Bytes>() as a function of its own, not inlined.
+template <class F> __attribute__((noinline)) void run_128(const F& f) { f.template operator()<16>(); }
+template <int Bytes, class F> IRSTD_INLINE void call(const F& f) {
+#if defined(__x86_64__)
+  if constexpr (Bytes == 64) return run_512(f);
+  else if constexpr (Bytes == 32) return run_256(f);
+#endif
+  run_128(f);
+}
+
 }  // namespace irstd::simd

@@ -46,31 +46,25 @@ std::vector<Component> from_stats(const Stats& stats, const char* name) {
   return components;
 }
 
+// labels: zeroed int32 [H, W] or nullptr.
+std::vector<Component> components_of(const Mask& mask, int32_t* labels) {
+  const uint8_t* in = mask.data();
+  const auto rows = static_cast<int32_t>(mask.shape(0)), cols = static_cast<int32_t>(mask.shape(1));
+  py::gil_scoped_release release;
+  return irstd::targets::label_components(in, rows, cols, labels);
+}
+
 py::tuple label(const Mask& mask) {
   check_mask(mask);
   // numpy.zeros maps untouched pages lazily: an almost empty mask writes almost nothing
   py::array_t<int32_t> labels = py::module_::import("numpy").attr("zeros")(py::make_tuple(mask.shape(0), mask.shape(1)), "int32");
-  const uint8_t* in = mask.data();
-  int32_t* out = labels.mutable_data();
-  const auto rows = static_cast<int32_t>(mask.shape(0)), cols = static_cast<int32_t>(mask.shape(1));
-  std::vector<Component> components;
-  {
-    py::gil_scoped_release release;
-    components = irstd::targets::label_components(in, rows, cols, out);
-  }
+  const std::vector<Component> components = components_of(mask, labels.mutable_data());
   return py::make_tuple(labels, to_stats(components));
 }
 
 Stats regions(const Mask& mask) {
   check_mask(mask);
-  const uint8_t* in = mask.data();
-  const auto rows = static_cast<int32_t>(mask.shape(0)), cols = static_cast<int32_t>(mask.shape(1));
-  std::vector<Component> components;
-  {
-    py::gil_scoped_release release;
-    components = irstd::targets::label_components(in, rows, cols, nullptr);
-  }
-  return to_stats(components);
+  return to_stats(components_of(mask, nullptr));
 }
 
 py::tuple match(const Stats& pred, const Stats& gt) {

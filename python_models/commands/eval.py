@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-Protocol = Literal["exact", "legacy"]
+Protocol = Literal["exact", "legacy", "overlap", "shooting"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Config:
       irstd eval runs/a --data DATA/NUDT-SIRST --split 50_50 --eval-size 256
     """
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """run folder"""
     data: Path | None = None
     """folder of the data set (default: that of the run)"""

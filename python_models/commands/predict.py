@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Config:
       irstd predict runs/a FOLDER --out found --threshold 0.3
     """
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """run folder"""
-    source: Positional[Path]
+    source: Annotated[Positional[Path], arg(metavar="IMAGE_OR_FOLDER")]
     """image or folder of images"""
     out: Path | None = None
     """folder to write (default: RUN/predictions)"""
@@ -44,12 +44,13 @@ def run(config: Config) -> int:
     import torch
     from tqdm import tqdm
 
-    from python_models.training.predict import Report, find_images, predict_files
+    from python_models.data import list_images
+    from python_models.training.predict import Report, predict_files
     from python_models.training.run import load_run
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    paths = find_images(config.source)
+    paths = list_images(config.source)
     net = load_run(config.run, config.weights, config.backend, config.device)
     out = config.out or config.run / "predictions"
     report = Report()

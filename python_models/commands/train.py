@@ -52,8 +52,10 @@ def _typed(recipe: Recipe, path: Path) -> TrainConfig:
 
 def run(resolved: Resolved) -> int:
     """Train, then say what was selected and what to do next."""
+    from python_models.training.memory import keep_freed_memory
     from python_models.training.train import train
 
+    keep_freed_memory()
     config = resolved.config
     summary = train(config, resolved.options)
     selected = summary["selected"]

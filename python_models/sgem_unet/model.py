@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 from torch import Tensor, cat, nn
 
@@ -11,6 +12,7 @@ from python_models.sgem_unet.presets import PRESETS
 from python_models.sgem_unet.sgem import BilinearSGEM, LinearSGEM
 
 _STRIDE = 16  # of the deepest level
+_PRIOR = 0.01  # probability of a target pixel before training
 
 
 class SGEMUNet(IRSTDNet):
@@ -70,6 +72,8 @@ class SGEMUNet(IRSTDNet):
         self.up3, self.dec3 = UpConv(w3, w2, upsample), ConvBlock(2 * w2, w2)
         self.up4, self.dec4 = UpConv(w2, w1, upsample), ConvBlock(2 * w1, w1)
         self.head = nn.Conv2d(w1, 1, 1)
+        # targets cover well under a percent of the pixels: from 0.5 everywhere soft-IoU spends its first epochs on the background
+        nn.init.constant_(self.head.bias, log(_PRIOR / (1 - _PRIOR)))
         if not bilinear:
             self.sgem: nn.Module = LinearSGEM(w3, w4, heads=heads, backend=backend)
         elif resolution == "d1":

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from .optim import OptimiserName, ScheduleName
+from .optim import OptimizerName, ScheduleName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,12 +30,12 @@ class TrainConfig:
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/a --resume
     """
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """network, one of those `irstd doctor` lists"""
     data: Path
     """folder of the data set"""
-    split: str = "idx_427"
-    """name of the split: the folder or list that says which images train and which test"""
+    split: str | None = None
+    """name of the split, the folder of its lists (default: the only one there is)"""
     out: Path = Path("runs/run")
     """run folder to write"""
     preset: str | None = None
@@ -54,7 +54,7 @@ class TrainConfig:
     """train on training and validation list together; the last weights are the result"""
     batch_size: int = 8
     """images per step"""
-    optimiser: OptimiserName = "adamw"
+    optimizer: OptimizerName = "adamw"
     """adamw, adam or sgd"""
     lr: float = 2e-3
     """learning rate after the warm-up"""

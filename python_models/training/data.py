@@ -35,33 +35,39 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(i)) for i in order])
 
 
+class Cached(Dataset[Sample]):
+    """A data set that keeps what it has read in memory, up to ``room`` bytes, since small sets are read many times."""
+
+    def __init__(self, dataset: Sequence[Sample], room: int = 2**30) -> None:
+        self.dataset, self.room = dataset, room
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index not in self._kept:
+            sample = self.dataset[index]
+            size = sample["image"].nbytes + sample["mask"].nbytes
+            if size > self.room:
+                return sample
+            self._kept[index], self.room = sample, self.room - size
+        return dict(self._kept[index])
+
+
 class TrainItems(Dataset[dict[str, torch.Tensor]]):
-    """Augmented training items, indexed by (epoch, index).
+    """Augmented training items, indexed by (epoch, index)."""
 
-    Read images are kept in memory up to ``cache_bytes``, since small sets are read many times.
-    """
-
-    def __init__(self, dataset: Sequence[Sample], augment: Callable[[Sample, torch.Generator], Sample], seed: int, cache_bytes: int = 2**30) -> None:
+    def __init__(self, dataset: Sequence[Sample], augment: Callable[[Sample, torch.Generator], Sample], seed: int) -> None:
         self.dataset, self.augment, self.seed = dataset, augment, seed
-        self._cache: dict[int, Sample] = {}
-        self._room = cache_bytes
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key
-        sample = self.augment(dict(self._read(index)), item_generator(self.seed, epoch, index))
+        sample = self.augment(self.dataset[index], item_generator(self.seed, epoch, index))
         return {"image": sample["image"], "mask": sample["mask"]}
-
-    def _read(self, index: int) -> Sample:
-        sample = self._cache.get(index)
-        if sample is None:
-            sample = self.dataset[index]
-            size = sample["image"].nbytes + sample["mask"].nbytes
-            if size <= self._room:
-                self._cache[index], self._room = sample, self._room - size
-        return sample
 
 
 def train_loader(items: TrainItems, batch_size: int, workers: int) -> DataLoader[dict[str, torch.Tensor]]:

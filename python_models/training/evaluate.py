@@ -58,10 +58,7 @@ def evaluate(
     """
     from python_models.metrics import IRSTDMetrics
 
-    if not 0.0 < threshold < 1.0:
-        raise ValueError(f"eval: threshold must lie in (0, 1), got {threshold}")
-    metrics = {p: IRSTDMetrics(protocol=p) for p in protocols}
-    shift = torch.logit(torch.tensor(threshold, dtype=torch.float64)).item()
+    metrics = {p: IRSTDMetrics(protocol=p, threshold=threshold) for p in protocols}
     for sample in dataset:
         logits, mask = scorer(sample["image"]), sample["mask"]
         if keep is not None:
@@ -70,7 +67,7 @@ def evaluate(
             logits = F.interpolate(logits[None, None], size=(eval_size, eval_size), mode="bilinear", align_corners=False)[0, 0]
             mask = F.interpolate(mask[None], size=(eval_size, eval_size), mode="nearest-exact")[0]
         for metric in metrics.values():
-            metric.update(logits[None, None] - shift, mask[None])
+            metric.update(logits[None, None], mask[None])
     return {p: dict(m.compute()) for p, m in metrics.items()}
 
 

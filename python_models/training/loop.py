@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from .checkpoint import load_state, rng_state, save_state, set_rng_state
 from .config import TrainConfig
-from .optim import WeightAverage, build_optimiser, lr_factor
+from .evaluate import HEADLINE
+from .optim import WeightAverage, build_optimizer, lr_factor
 from .run import LAST, append_log, save_weights
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         c = self.config
-        return build_optimiser(self.net.parameters(), c.optimiser, c.lr, c.weight_decay)
+        return build_optimizer(self.net.parameters(), c.optimizer, c.lr, c.weight_decay)
 
     def on_train_start(self) -> None:
         self._start = time.monotonic()
@@ -145,11 +146,10 @@ class Recorder(pl.Callback):
         iou = figures.get("IoU")
         best = self.judge is None or (iou is not None and (iou if math.isfinite(iou) else 0.0) > self.best["IoU"])
         if best:
-            self.best = {"epoch": epoch, **{k: float(v) for k, v in figures.items()}}
-            self.best.setdefault("IoU", -1.0)
+            self.best = {"epoch": epoch, "IoU": -1.0, **{k: float(figures[k]) for k in HEADLINE if k in figures}}
         save_weights(self.folder, state, best)
         row = {"epoch": epoch, "step": trainer.global_step, "lr": trainer.optimizers[0].param_groups[0]["lr"],
-               "loss": torch.stack(self._loss).mean().item(), **{f"val_{k}": figures.get(k) for k in ("IoU", "nIoU", "Pd", "Fa")},
+               "loss": torch.stack(self._loss).mean().item(), **{f"val_{k}": figures.get(k) for k in HEADLINE},
                "seconds": round(time.monotonic() - self._began, 2)}
         append_log(self.folder, row)
         self.latest = {"loss": row["loss"], **({} if iou is None else {"val_IoU": iou})}

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, both chosen by name."""
+"""Optimizers and learning-rate schedules, both chosen by name."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Literal
 
 import torch
 
-OptimiserName = Literal["adamw", "adam", "sgd"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
 ScheduleName = Literal["cosine", "poly", "constant"]
 
 
-def build_optimiser(parameters: Iterable[torch.nn.Parameter], name: OptimiserName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+def build_optimizer(parameters: Iterable[torch.nn.Parameter], name: OptimizerName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW and Adam with betas (0.9, 0.999), SGD with Nesterov momentum 0.9.
 
-    >>> build_optimiser([torch.nn.Parameter(torch.zeros(1))], "sgd", 0.1, 0.0).defaults["momentum"]
+    >>> build_optimizer([torch.nn.Parameter(torch.zeros(1))], "sgd", 0.1, 0.0).defaults["momentum"]
     0.9
     """
     if name == "adamw":
@@ -24,7 +24,7 @@ def build_optimiser(parameters: Iterable[torch.nn.Parameter], name: OptimiserNam
         return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)
-    raise ValueError(f"train: optimiser must be adamw, adam or sgd, got {name!r}")
+    raise ValueError(f"train: optimizer must be adamw, adam or sgd, got {name!r}")
 
 
 def lr_factor(progress: float, warmup: float, schedule: ScheduleName, power: float = 0.9, floor: float = 0.01) -> float:
@@ -63,7 +63,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, net: torch.nn.Module) -> None:
-        """Take the current weights into the average, after an optimiser step."""
+        """Take the current weights into the average, after an optimizer step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in net.state_dict().items():

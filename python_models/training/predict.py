@@ -20,7 +20,6 @@ from .evaluate import predict_logits
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet
 
-SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
 COLUMNS = ("image", "row", "col", "x", "y", "w", "h", "area", "score")
 
 
@@ -31,22 +30,6 @@ class Report:
     images: int = 0
     targets: list[dict[str, Any]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-
-
-def find_images(source: str | Path) -> list[Path]:
-    """The image itself, or the images of a folder in the order of their names.
-
-    Raises FileNotFoundError for a path that does not exist or a folder without images.
-    """
-    source = Path(source)
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise FileNotFoundError(f"predict: {source} does not exist")
-    found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
-        raise FileNotFoundError(f"predict: folder {source} must hold images ({', '.join(SUFFIXES)}), got none")
-    return found
 
 
 def find_targets(logits: torch.Tensor, threshold: float = 0.5) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -98,8 +81,8 @@ def predict_files(net: IRSTDNet, paths: list[Path], out: Path, threshold: float 
             continue
         logits = predict_logits(net, torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None])
         mask, found = find_targets(logits, threshold)
-        _save_png(masks / f"{names[path]}.png", Image.fromarray(mask * 255))
-        _save_png(overlays / f"{names[path]}.png", overlay(image, [tuple(t["box"]) for t in found]))
+        save_png(masks / f"{names[path]}.png", Image.fromarray(mask * 255))
+        save_png(overlays / f"{names[path]}.png", overlay(image, [tuple(t["box"]) for t in found]))
         report.images += 1
         report.targets.extend({"image": path.name, **t} for t in found)
         yield report
@@ -113,7 +96,8 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return {p: p.stem if stems.count(p.stem) == 1 else p.name for p in paths}
 
 
-def _save_png(path: Path, picture: Image.Image) -> None:
+def save_png(path: Path, picture: Image.Image) -> None:
+    """Write a picture as PNG atomically."""
     buffer = BytesIO()
     picture.save(buffer, format="PNG")
     atomic_write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))

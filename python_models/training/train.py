@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .config import FREE_ON_RESUME, TrainConfig, as_json, check, parse_options
-from .data import TrainItems, train_loader
+from .data import Cached, TrainItems, train_loader
 from .evaluate import evaluate, network_scorer
 from .run import LAST, add_metrics, prepare_folder, read_config, save_run
 
@@ -33,11 +33,12 @@ def require_lightning() -> None:
         raise ImportError('train: pytorch_lightning is not installed; run: pip install "irstd_ext[train]"') from None
 
 
-def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, prepared: bool = False) -> dict[str, Any]:
     """Train as ``config`` says and return the summary that also stands in the run's ``metrics.json``.
 
     Selection looks at the validation list only (a seeded part of the training list where a split has none); the test
     list is never opened. ``recipe_options`` are network options of a recipe; those of ``config.option`` win.
+    ``prepared``: the caller has prepared the folder, for a run that does not resume.
     Raises ValueError or OSError in one line for a wrong value, folder, split or file.
     """
     from python_models import build_model
@@ -54,10 +55,10 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None) 
             raise ValueError(f"train: the {part} list of split {config.split} in {config.data} must hold an image, got none")
     _seed(config.seed)
     net = build_model(config.model, config.preset, config.backend, **{**(recipe_options or {}), **parse_options(config.option)})
-    config = dataclasses.replace(config, preset=net.preset, crop=_crop(config, net))
+    config = dataclasses.replace(config, preset=net.preset, split=train_set.split, crop=_crop(config, net))
     data = {"root": str(train_set.root), "split": train_set.split,
             "parts": {p: {"images": len(ds), "hash": ds.split_hash} for p, ds in zip(parts, sets) if ds is not None}}
-    resumes = prepare_folder(config.out, config.resume, config.overwrite)
+    resumes = not prepared and prepare_folder(config.out, config.resume, config.overwrite)
     if config.resume:
         _check_same(config, net, data)
     if not resumes:
@@ -81,9 +82,11 @@ def fit(net: IRSTDNet, config: TrainConfig, train_set: Samples, val_set: Samples
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     augment = Augment(size=_crop(config, net), scale=config.scale, flip=config.flip, transpose=config.transpose, positive=config.positive)
-    loader = train_loader(TrainItems(train_set, augment, config.seed), config.batch_size, config.workers)
+    net.to(memory_format=torch.channels_last)  # what convolutions are fastest in, on CPU and GPU
+    loader = train_loader(TrainItems(Cached(train_set), augment, config.seed), config.batch_size, config.workers)
     task = Task(net, config, len(loader))
-    judge = None if val_set is None else lambda n: evaluate(network_scorer(n), val_set)["exact"]
+    judged = None if val_set is None else Cached(val_set)
+    judge = None if judged is None else lambda n: evaluate(network_scorer(n), judged)["exact"]
     recorder = Recorder(config.out, judge, config.val_every)
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",

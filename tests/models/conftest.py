@@ -9,6 +9,16 @@ from torch import nn
 VECTORS = Path(__file__).parents[1] / "vectors"
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    """Same weights and inputs on every run; one thread, since these tensors are small."""
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def load_vectors():
     """load_vectors("op/case", dtype) -> dict of tensors; a missing file is an error."""

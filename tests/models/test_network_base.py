@@ -11,7 +11,7 @@ from python_models.layers import Normaliser, pad_to_multiple
 
 
 @pytest.fixture
-def net():
+def net(_seed):
     return build_model("sgem_unet", "tiny", "reference", attention="linear", widths=[4, 4, 8, 8, 8], in_channels=3).eval()
 
 

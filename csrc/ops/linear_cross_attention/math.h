@@ -13,4 +13,7 @@ template <class V> IRSTD_HD V phi(V x, V exp_of_x) { return x > 0 ? x + 1 : exp_
 // phi'(x), from x and phi(x): 1 for x > 0, exp(x) = phi(x) else.
 template <class V> IRSTD_HD V phi_slope(V x, V phi_of_x) { return x > 0 ? V{} + 1 : phi_of_x; }
 
+// The same from phi(x) alone: phi > 1 only where x > 0, and where phi is 1 so is the slope.
+template <class V> IRSTD_HD V phi_slope(V phi_of_x) { return phi_of_x > 1 ? V{} + 1 : phi_of_x; }
+
 }  // namespace irstd::linear_cross_attention

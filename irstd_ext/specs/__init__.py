@@ -1,0 +1,1 @@
+"""One `OpSpec` per operator, in a module of the operator's name."""

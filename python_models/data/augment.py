@@ -1,0 +1,152 @@
+"""Training-time augmentation of image and mask together: scale, pad, crop, flips, transpose, blur."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .errors import DataError
+
+MASK_RESIZE = ("keep", "nearest")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One set of random choices: a square window of the source (top-left may lie outside) and what is done to it."""
+
+    top: int
+    left: int
+    window: int
+    flip_rows: bool
+    flip_cols: bool
+    transpose: bool
+    blur_sigma: float
+
+
+@dataclass(frozen=True)
+class Augment:
+    """``augment(sample, generator)`` -> sample with ``image`` and ``mask`` of (1, size, size); other entries pass through.
+
+    ``scale``: magnification, log-uniform in this range; a window of size / scale source pixels is cut and resized to
+    ``size`` (image bilinear, with antialiasing when shrinking). Where the window is larger than the image, image and
+    mask are continued by reflection. ``positive``: probability that the window is made to contain a random target pixel
+    (images without targets: a random window). ``flip`` and ``transpose``: each direction with probability 1/2.
+    ``blur``: probability of a Gaussian blur of the image, sigma uniform in ``blur_sigma`` px.
+
+    ``mask_resize``: "nearest", or "keep" (default): nearest, and when shrinking, a target of which no pixel was sampled gets
+    the output pixel it covers most, so that targets of 3 to 7 px do not vanish (they can only merge with a neighbour
+    within one output pixel).
+
+    Everything random comes from ``generator``, so one seed gives one result. Mask values stay in {0, 1}.
+
+    >>> sample = {"image": torch.rand(1, 100, 120), "mask": torch.zeros(1, 100, 120)}
+    >>> Augment(size=64)(sample, torch.Generator().manual_seed(0))["image"].shape
+    torch.Size([1, 64, 64])
+    """
+
+    size: int = 256
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: bool = True
+    transpose: bool = True
+    positive: float = 0.5
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.3, 1.0)
+    mask_resize: str = "keep"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise DataError(f"Augment: size must be >= 1, got {self.size}")
+        for name in ("scale", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise DataError(f"Augment: {name} must be a range (low, high) with 0 < low <= high, got {getattr(self, name)}")
+        for name in ("positive", "blur"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"Augment: {name} must be a probability, got {getattr(self, name)}")
+        if self.mask_resize not in MASK_RESIZE:
+            raise DataError(f"Augment: mask_resize must be one of {', '.join(MASK_RESIZE)}, got {self.mask_resize!r}")
+
+    def __call__(self, sample: dict, generator: torch.Generator) -> dict:
+        return self.apply(sample, self.draw(sample["mask"], generator))
+
+    def draw(self, mask: torch.Tensor, generator: torch.Generator) -> Draw:
+        """The random choices for one sample; always the same count of random numbers, whatever the options."""
+        u = torch.rand(10, generator=generator, dtype=torch.float64).tolist()
+        low, high = self.scale
+        window = max(1, round(self.size / (low * (high / low) ** u[0])))
+        height, width = mask.shape[-2:]
+        target = None
+        if u[1] < self.positive:
+            pixels = mask[0].nonzero()
+            if len(pixels):
+                target = pixels[int(u[2] * len(pixels))].tolist()
+        top = _place(height, window, u[3], None if target is None else target[0])
+        left = _place(width, window, u[4], None if target is None else target[1])
+        low, high = self.blur_sigma
+        sigma = low + (high - low) * u[9] if u[8] < self.blur else 0.0
+        return Draw(top, left, window, self.flip and u[5] < 0.5, self.flip and u[6] < 0.5, self.transpose and u[7] < 0.5, sigma)
+
+    def apply(self, sample: dict, draw: Draw) -> dict:
+        """The sample after the given choices."""
+        image, mask = (_window(sample[key], draw) for key in ("image", "mask"))
+        image, mask = self._resize(image, mask)
+        if draw.blur_sigma:
+            image = _blur(image, draw.blur_sigma)
+        dims = [d for d, wanted in ((1, draw.flip_rows), (2, draw.flip_cols)) if wanted]
+        image, mask = image.flip(dims), mask.flip(dims)
+        if draw.transpose:
+            image, mask = image.transpose(1, 2), mask.transpose(1, 2)
+        return {**sample, "image": image.contiguous(), "mask": mask.contiguous()}
+
+    def _resize(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        window, size = image.shape[-1], (self.size, self.size)
+        if window == self.size:
+            return image, mask
+        shrink = window > self.size
+        image = F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=shrink)[0]
+        small = F.interpolate(mask[None], size, mode="nearest-exact")[0]
+        if shrink and self.mask_resize == "keep":
+            small = _keep_targets(mask, small)
+        return image.clamp_(0, 1), small
+
+
+def _place(length: int, window: int, u: float, target: int | None) -> int:
+    """First coordinate of a window: uniform among those that hold ``target`` and stay inside, or cover, the image."""
+    low, high = min(0, length - window), max(0, length - window)
+    if target is not None:
+        low, high = max(low, target - window + 1), min(high, target)
+    return low + min(int(u * (high - low + 1)), high - low)
+
+
+def _window(x: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """(1, H, W) -> (1, window, window), continued outside by reflection about the edge pixels."""
+    for dim, start in ((1, draw.top), (2, draw.left)):
+        length = x.shape[dim]
+        if start >= 0 and start + draw.window <= length:
+            x = x.narrow(dim, start, draw.window)
+        else:
+            period = max(1, 2 * (length - 1))
+            at = torch.arange(start, start + draw.window).remainder(period)
+            x = x.index_select(dim, torch.minimum(at, period - at) if length > 1 else at)
+    return x
+
+
+def _keep_targets(mask: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+    """Adds to ``small`` the strongest cell of every target that nearest sampling lost. No labelling needed: such a cell is
+    covered, has the greatest coverage of its 3x3 neighbourhood, and no sampled foreground in it."""
+    cover = F.interpolate(mask[None], small.shape[-2:], mode="area")[0]
+    peak = (cover > 0) & (cover == F.max_pool2d(cover, 3, 1, 1))
+    return torch.where(peak & (F.max_pool2d(small, 3, 1, 1) == 0), torch.ones_like(small), small)
+
+
+def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    radius = max(1, math.ceil(3 * sigma))
+    x = torch.arange(-radius, radius + 1, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    image = F.conv2d(F.pad(image[None], (radius, radius, 0, 0), mode="replicate"), kernel)
+    image = F.conv2d(F.pad(image, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3))
+    return image[0].clamp_(0, 1)

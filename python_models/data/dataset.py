@@ -1,0 +1,140 @@
+"""Torch data sets over image files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from .errors import DataError, DataWarning
+from .images import read_image
+from .layouts import Pair, find_layout, list_images
+from .masks import read_mask, resize_nearest
+from .scan import mask_warning, resolve_mismatches, scan_pairs
+from .splits import part_names, split_hash
+
+MASK_RULES = ("binarise", "strict")
+MISMATCH_RULES = ("resize", "skip", "error")
+
+
+class IRSTDDataset(Dataset):
+    """Image-mask pairs of one part of one named split.
+
+    ``ds[i]`` -> ``image`` float32 (1, H, W) grey in [0, 1], ``mask`` float32 (1, H, W) in {0, 1}, ``name``, ``path``.
+    Images keep their native sizes. ``names``, ``split``, ``part``, ``split_hash`` (of the names in use), ``root`` and ``findings``
+    (what the scan at opening met) describe it. Made by :func:`open_dataset`.
+    """
+
+    def __init__(self, pairs: list[Pair], root: Path, split: str, part: str, masks: str = "binarise",
+                 mask_mismatch: str = "resize", full_scale: float | None = None, cache: bool = False):
+        for argument, value, allowed in (("masks", masks, MASK_RULES), ("mask_mismatch", mask_mismatch, MISMATCH_RULES)):
+            if value not in allowed:
+                raise DataError(f"open_dataset: {argument} must be one of {', '.join(allowed)}, got {value!r}")
+        where = f"{root} {split}/{part}"
+        self.findings = scan_pairs(pairs)
+        if masks == "strict" and self.findings.grey:
+            raise DataError(f"{where}: {mask_warning(self.findings, len(pairs))} (masks='strict' allows only 0 and full scale)")
+        try:
+            left_out, resized = resolve_mismatches(self.findings, mask_mismatch)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        for text in (mask_warning(self.findings, len(pairs)), resized):
+            if text:
+                warnings.warn(f"{where}: {text}", DataWarning, stacklevel=3)
+        self.pairs = [p for p in pairs if p.name not in left_out]
+        self.root, self.split, self.part, self.full_scale = root, split, part, full_scale
+        self.names = [p.name for p in self.pairs]
+        self.split_hash = split_hash(self.names)
+        self._cache: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def image(self, index: int) -> torch.Tensor:
+        """The image alone: float32 (1, H, W)."""
+        return torch.from_numpy(read_image(self.pairs[index].image, self.full_scale))[None]
+
+    def __getitem__(self, index: int) -> dict:
+        pair = self.pairs[index]  # IndexError past the end, as a sequence should
+        index %= len(self.pairs)
+        if self._cache is not None and index in self._cache:
+            image, mask = self._cache[index]
+        else:
+            image = self.image(index)
+            values = read_mask(pair.mask).values
+            if values.shape != tuple(image.shape[1:]):
+                values = resize_nearest(values, tuple(image.shape[1:]))
+            mask = torch.from_numpy(values.astype("float32"))[None]
+            if self._cache is not None:
+                self._cache[index] = (image, mask)
+        if self._cache is not None:
+            image, mask = image.clone(), mask.clone()  # a caller may write into what it got
+        return {"image": image, "mask": mask, "name": pair.name, "path": str(pair.image)}
+
+    def __repr__(self) -> str:
+        return f"IRSTDDataset({self.root.name} {self.split}/{self.part}, {len(self)} images, hash {self.split_hash})"
+
+
+def open_dataset(root: str | PathLike, split: str | None = "idx_427", part: str = "train", masks: str = "binarise",
+                 mask_mismatch: str = "resize", full_scale: float | None = None, cache: bool = False,
+                 val_seed: int = 0) -> IRSTDDataset:
+    """Open one part of a named split of a data-set folder.
+
+    ``split``: a folder of lists inside ``root`` (None: the only one there is). ``part``: "train", "val", "test" or
+    "trainval"; where the split has no val list, val is 15 % of train chosen by ``val_seed`` and train leaves it out.
+    ``masks``: "binarise" (value > half of full scale, one warning that counts grey masks) or "strict" (grey masks raise).
+    ``mask_mismatch``, for a mask whose size is not its image's: "resize" (nearest neighbour, only where width / height
+    agrees within 1 %, with one warning), "skip" (left out, with one warning) or "error". ``full_scale``: the value of an
+    image file that means 1.0 (default: from its dtype). ``cache``: keep decoded images in memory.
+
+    Raises :class:`DataError`, one line, for anything missing, unreadable or contradictory.
+
+    >>> ds = open_dataset("NUAA-SIRST", "idx_427", "test")  # doctest: +SKIP
+    >>> len(ds), ds[0]["image"].shape, ds.split_hash  # doctest: +SKIP
+    """
+    layout = find_layout(root)
+    name, names = part_names(layout.root, split, part, val_seed)
+    try:
+        pairs = layout.pairs(names)
+    except DataError as error:
+        raise DataError(f"{error} (from split {name}/{part})") from None
+    return IRSTDDataset(pairs, layout.root, name, part, masks, mask_mismatch, full_scale, cache)
+
+
+class ImageFolder(Dataset):
+    """Images without masks: one file or every image of a folder, sorted by name.
+
+    ``ds[i]`` -> ``image`` float32 (1, H, W) in [0, 1], ``name``, ``path``.
+    """
+
+    def __init__(self, source: str | PathLike, full_scale: float | None = None):
+        self.paths = list_images(source)
+        self.full_scale = full_scale
+        self.names = [p.stem for p in self.paths]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        path = self.paths[index]
+        image = torch.from_numpy(read_image(path, self.full_scale))[None]
+        return {"image": image, "name": path.stem, "path": str(path)}
+
+
+def collate(samples: Sequence[dict]) -> dict:
+    """A batch for a DataLoader: ``image`` and ``mask`` stacked to (B, 1, H, W), every other entry a list.
+
+    (PyTorch's default cannot batch the ``meta`` of synthetic items.) Raises :class:`DataError` where sizes differ.
+    """
+    batch: dict = {key: [s[key] for s in samples] for key in samples[0]}
+    for key in ("image", "mask"):
+        if key in batch:
+            sizes = sorted({tuple(t.shape) for t in batch[key]})
+            if len(sizes) > 1:
+                raise DataError(f"collate: one batch needs one size of {key}, got {sizes[0]} and {sizes[1]}; use crops or batch size 1")
+            batch[key] = torch.stack(batch[key])
+    return batch

@@ -1,0 +1,4 @@
+import torch
+class _Cpu:
+    def available(self): return True, ""
+BACKENDS = {"cpu": _Cpu()}

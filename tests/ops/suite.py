@@ -1,0 +1,338 @@
+"""The tests every operator passes on every backend. tests/ops/test_<op>.py subclasses `OpTests` with its spec and adds what is its own."""
+import pytest
+import torch
+from irstd_ext.testing import OpSpec, bound, cast, error, with_grads
+from torch import Tensor
+from torch.autograd.gradcheck import GradcheckError
+
+from ops.backends import BACKENDS
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+NAMES = {t: str(t).removeprefix("torch.") for t in DTYPES}
+
+
+def upstream(out: Tensor, seed: int = 7) -> Tensor:
+    return torch.randn(out.shape, generator=torch.Generator().manual_seed(seed)).to(torch.float64)
+
+
+def layouts(t: Tensor) -> dict[str, Tensor]:
+    """The same numbers in other memory: transposed, strided, offset, channels innermost, broadcast (where they are equal along an axis)."""
+    n = t.dim()
+    wide = t.new_full([2 * s for s in t.shape], float("nan"))
+    every_second = wide[tuple(slice(0, 2 * s, 2) for s in t.shape)]
+    every_second.copy_(t)
+    guarded = t.new_full((t.numel() + 37,), float("nan"))
+    inner = guarded[19 : 19 + t.numel()].view(t.shape)
+    inner.copy_(t)
+    found = {"strided": every_second, "offset": inner}
+    if n >= 2:
+        found["transposed"] = t.transpose(-1, -2).contiguous().transpose(-1, -2)
+        found["reversed"] = t.permute(*reversed(range(n))).contiguous().permute(*reversed(range(n)))
+        found["channels innermost"] = t.movedim(1, -1).contiguous().movedim(-1, 1)
+    return found
+
+
+def broken(t: Tensor) -> dict[str, Tensor]:
+    """Wrong results that every tolerance must reject."""
+    shifted, edge, one = t.roll(1, -2), t.clone(), t.clone()
+    edge[..., 0, :] = 0
+    one.view(-1)[t.numel() // 2] = t.view(-1)[t.numel() // 2 - 1]
+    return {"zeros": torch.zeros_like(t), "shifted": shifted, "zero border": edge, "x 1.01": t * 1.01, "one element": one, "other columns": t.flip(-1)}
+
+
+class OpTests:
+    spec: OpSpec
+
+    def pytest_generate_tests(self, metafunc):
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", list(self.spec.cases))
+        if "hot" in metafunc.fixturenames:
+            metafunc.parametrize("hot", list(self.spec.hot))
+        if "bad" in metafunc.fixturenames:
+            metafunc.parametrize("bad", self.spec.invalid, ids=lambda bad: bad.name)
+        if "dtype" in metafunc.fixturenames:
+            metafunc.parametrize("dtype", DTYPES, ids=NAMES.get)
+        if "backend" in metafunc.fixturenames:
+            metafunc.parametrize("backend", list(BACKENDS))
+
+    # -- helpers
+
+    def control_args(self, dtype=torch.float64, seed=0):
+        return self.spec.args(self.spec.cases[self.spec.control], dtype, seed=seed)
+
+    def op(self, *args):
+        return getattr(torch.ops.irstd_ext, self.spec.op)(*args)
+
+    def truth(self, args):
+        """Output and gradients of the reference in float64, from the numbers `args` really hold."""
+        wide = cast(args, torch.float64)
+        g = upstream(self.spec.reference(*wide))
+        return *with_grads(self.spec.reference, wide, self.spec.grads, g), g
+
+    def check(self, args, run, dtype, slack=1.0):
+        """run(args, upstream) -> (out, grads) against float64, by the house rule."""
+        g = self.truth(args)[2].to(dtype)
+        out, grads = with_grads(self.spec.reference, cast(args, torch.float64), self.spec.grads, g)
+        ref_out, ref_grads = with_grads(self.spec.reference, args, self.spec.grads, g)
+        got_out, got_grads = run(args, g)
+        assert got_out.dtype == ref_out.dtype and got_out.shape == out.shape
+        limit = slack * bound(error(ref_out, out), dtype, self.spec.ulp)
+        assert error(got_out, out) <= limit, f"output: error {error(got_out, out):.3g}, allowed {limit:.3g}"
+        assert len(got_grads) == len(grads)
+        scale = max([x.abs().max().item() for x in grads if x.numel()], default=0.0)
+        for i, (got, exact, ref) in enumerate(zip(got_grads, grads, ref_grads)):
+            if got is None:
+                continue
+            assert got.shape == exact.shape and got.dtype == args[[a for a in self.spec.grads if isinstance(args[a], Tensor)][i]].dtype
+            limit = slack * bound(error(ref, exact), dtype, self.spec.grad_ulp)
+            e = error(got, exact)
+            floor = 4 * torch.finfo(dtype).eps * scale  # a gradient that cancels to rounding has no relative error
+            assert e <= limit or (got.double() - exact).abs().max().item() <= floor, f"gradient {i}: error {e:.3g}, allowed {limit:.3g}"
+
+    def native_run(self, args, g):
+        return with_grads(self.op, args, self.spec.grads, g)
+
+    # -- accuracy
+
+    def test_accuracy(self, backend, case, dtype):
+        b = BACKENDS[backend]
+        ok, reason = b.available()
+        if not ok:
+            pytest.skip(reason)
+        sizes = self.spec.cases[case]
+        args = self.spec.args(sizes, dtype)
+
+        def run(args, g):
+            if backend == "cpu":
+                return self.native_run(args, g)
+            return b.forward(self.spec.op, *args), self.spec.gradients(lambda *a: b.backward(self.spec.op, *a), args, g)
+
+        self.check(args, run, dtype, slack=2.0 if backend == "triton_interpreter" and dtype == torch.bfloat16 else 1.0)  # its bf16 stores truncate
+
+    def test_tolerance_rejects_wrong_results(self, dtype):
+        args = self.control_args(dtype)
+        out, grads, g = self.truth(args)
+        ref = self.spec.reference(*args)
+        limit = bound(error(ref, out), dtype, self.spec.ulp)
+        assert error(out.to(dtype), out) <= limit
+        for name, wrong in broken(out).items():
+            if name == "x 1.01" and dtype == torch.bfloat16:
+                wrong = out * 1.05  # 1.01 is little more than one bfloat16 epsilon
+            assert error(wrong, out) > limit, name
+        _, ref_grads = with_grads(self.spec.reference, args, self.spec.grads, g)
+        for exact, ref in zip(grads, ref_grads):
+            if exact.abs().max() <= 1e-12 * max(x.abs().max() for x in grads):
+                continue  # cancels to rounding
+            limit = bound(error(ref, exact), dtype, self.spec.grad_ulp)
+            assert error(torch.zeros_like(exact), exact) > limit
+            if dtype in (torch.float32, torch.float64):
+                assert error(exact * 1.01, exact) > limit
+
+    def test_extreme_values(self, hot):
+        args = self.spec.hot[hot](self.control_args(torch.float32))
+        out, got = self.spec.reference(*cast(args, torch.float64)), self.op(*args)
+        same_dtype = self.spec.reference(*args)
+        finite = out.isfinite() & same_dtype.isfinite()
+        assert torch.equal(got[~finite].isfinite(), same_dtype[~finite].isfinite()) and bool(got[finite].isfinite().all())
+        exact = torch.where(finite, out, torch.zeros_like(out))
+        limit = bound(error(torch.where(finite, same_dtype, 0), exact), torch.float32, self.spec.ulp)
+        assert error(torch.where(finite, got, 0), exact) <= limit
+        if out.isfinite().all():
+            self.check(args, self.native_run, torch.float32, slack=4)  # hot logits: rounding of one product moves a gradient by |T| epsilon
+
+    def test_gradcheck(self):
+        args = [a.requires_grad_(i in self.spec.grads) if isinstance(a, Tensor) else a for i, a in enumerate(self.control_args())]
+        assert torch.autograd.gradcheck(self.op, args)
+
+    def test_gradcheck_notices_a_wrong_gradient(self):
+        args = [a.requires_grad_(i in self.spec.grads) if isinstance(a, Tensor) else a for i, a in enumerate(self.control_args())]
+
+        class Wrong(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, g):
+                return g * 1.01
+
+        with pytest.raises(GradcheckError):
+            torch.autograd.gradcheck(lambda *a: self.op(Wrong.apply(a[0]), *a[1:]), args)
+
+    def test_second_derivative_is_refused(self):
+        args = [a.requires_grad_(i in self.spec.grads) if isinstance(a, Tensor) else a for i, a in enumerate(self.control_args())]
+        (first,) = torch.autograd.grad(self.op(*args).square().sum(), args[0], create_graph=True)
+        with pytest.raises(RuntimeError, match="second derivatives are not implemented"):
+            first.sum().backward()
+
+    def test_only_wanted_gradients(self):
+        for wanted in self.spec.grads:
+            args = self.control_args(torch.float32)
+            if not isinstance(args[wanted], Tensor):
+                continue
+            every = self.native_run(args, upstream(self.op(*args)))[1]
+            alone = with_grads(self.op, args, (wanted,), upstream(self.op(*args)))[1][0]
+            index = [i for i in self.spec.grads if isinstance(args[i], Tensor)].index(wanted)
+            assert torch.equal(alone, every[index])
+
+    # -- memory
+
+    def test_layouts(self):
+        args = self.control_args(torch.float32)
+        out = self.op(*args)
+        for i, a in enumerate(args):
+            for name, other in layouts(a).items() if isinstance(a, Tensor) and a.dim() else ():
+                changed = [*args[:i], other, *args[i + 1 :]]
+                assert torch.equal(changed[i], a)
+                self.check(changed, self.native_run, torch.float32)
+                assert error(self.op(*changed), out) <= 1e-6, (i, name)
+
+    def test_layouts_of_the_upstream_gradient(self):
+        args = self.control_args(torch.float32)
+        g = upstream(self.op(*args)).float()
+        for name, other in {**layouts(g), "expanded": g[..., :1].expand_as(g)}.items():
+            _, want = with_grads(self.spec.reference, cast(args, torch.float64), self.spec.grads, other)
+            _, got = with_grads(self.op, args, self.spec.grads, other)
+            for x, y in zip(got, want):
+                assert error(x, y) <= 1e-5 or (x.double() - y).abs().max() <= 1e-6 * max(w.abs().max() for w in want), name
+
+    def test_broadcast_inputs(self):
+        args = self.control_args(torch.float32)
+        for i, a in enumerate(args):
+            if isinstance(a, Tensor) and a.dim():
+                for axis in range(a.dim()):
+                    same = a.select(axis, 0).unsqueeze(axis).expand_as(a)
+                    changed = [*args[:i], same, *args[i + 1 :]]
+                    out = self.spec.reference(*cast(changed, torch.float64))
+                    assert error(self.op(*changed), out) <= bound(0, torch.float32, self.spec.ulp)
+
+    def test_inputs_are_unchanged(self):
+        args = self.control_args(torch.float32)
+        before = [a.clone() if isinstance(a, Tensor) else a for a in args]
+        self.native_run(args, upstream(self.op(*args)))
+        assert all(torch.equal(a, b) for a, b in zip(args, before) if isinstance(a, Tensor))
+
+    def test_every_output_element_is_written(self):
+        torch.use_deterministic_algorithms(True)  # fresh memory is then filled with NaN
+        try:
+            assert torch.utils.deterministic.fill_uninitialized_memory and torch.empty(3).isnan().all()
+            for sizes in self.spec.cases.values():
+                args = self.spec.args(sizes, torch.float32)
+                out, grads = self.native_run(args, upstream(self.op(*args)))
+                assert not any(t.isnan().any() for t in (out, *grads))
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+    def test_reruns_and_threads_are_bit_equal(self, case):
+        args = self.spec.args(self.spec.cases[case], torch.float32)
+        g = upstream(self.op(*args)).float()
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            out, grads = self.native_run(args, g)
+            for n in [1] * 10 + [2] * 10:
+                torch.set_num_threads(n)
+                out2, grads2 = self.native_run(args, g)
+                assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2))
+        finally:
+            torch.set_num_threads(threads)
+
+    # -- errors
+
+    def test_invalid_input(self, bad):
+        args = bad.change(self.control_args(torch.float32))
+        with pytest.raises(RuntimeError) as real:
+            self.op(*args)
+        with pytest.raises(RuntimeError) as fake:
+            self.op(*[a.to("meta") if isinstance(a, Tensor) and "meta" not in bad.name else a for a in args])
+        for text in (str(real.value).splitlines()[0], str(fake.value).splitlines()[0]):
+            assert bad.message in text and text.startswith(self.spec.op + ": "), text
+
+    # -- torch's machinery
+
+    def test_opcheck(self):
+        args = [a.requires_grad_(i in self.spec.grads) if isinstance(a, Tensor) else a for i, a in enumerate(self.control_args(torch.float32))]
+        torch.library.opcheck(getattr(torch.ops.irstd_ext, self.spec.op).default, args)
+
+    def test_fake_strides(self, case):
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        args = self.spec.args(self.spec.cases[case], torch.float32)
+        for name in ["contiguous", *layouts(args[0])]:
+            changed = [layouts(a).get(name, a) if isinstance(a, Tensor) and a.dim() else a for a in args]
+            real = self.op(*changed)
+            with FakeTensorMode() as mode:
+                fake = self.op(*[mode.from_tensor(a) if isinstance(a, Tensor) else a for a in changed])
+            assert fake.shape == real.shape and fake.dtype == real.dtype
+            assert real.numel() == 0 or fake.stride() == real.stride(), name
+
+    def test_compile_one_graph_and_no_recompilation(self):
+        torch._dynamo.reset()
+        graphs = []
+
+        def count(module, inputs):
+            graphs.append(module)
+            return module.forward
+
+        compiled = torch.compile(lambda *a: self.op(*a).sin(), fullgraph=True, dynamic=True, backend=count)
+        sizes = dict(self.spec.cases[self.spec.control])
+        for extra in (0, 2, 5):
+            args = self.spec.args({**sizes, "B": sizes["B"] + extra}, torch.float32)
+            assert torch.equal(compiled(*args), self.op(*args).sin())
+        assert len(graphs) == 1
+
+    def test_compiled_gradients(self):
+        torch._dynamo.reset()
+        args = self.control_args(torch.float32)
+        g = upstream(self.op(*args)).float()
+        compiled = torch.compile(self.op, fullgraph=True, backend="aot_eager")
+        out, grads = with_grads(compiled, args, self.spec.grads, g)
+        want, want_grads = self.native_run(args, g)
+        assert torch.equal(out, want) and all(torch.equal(x, y) for x, y in zip(grads, want_grads))
+
+    def test_export(self):
+        class Module(torch.nn.Module):
+            def forward(_, *args):
+                return self.op(*args)
+
+        args = tuple(self.control_args(torch.float32))
+        program = torch.export.export(Module(), args)
+        assert torch.equal(program.module()(*args), self.op(*args))
+        assert any(self.spec.op in str(node.target) for node in program.graph.nodes)
+
+    @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=NAMES.get)
+    def test_autocast_keeps_dtypes(self, half):
+        args = self.control_args(torch.float32)
+        with torch.autocast("cpu", half):
+            assert self.op(*args).dtype == torch.float32
+            assert torch.equal(self.op(*args), self.op(*args))
+            assert self.op(*cast(args, half)).dtype == half
+        assert torch.equal(self.op(*args), self.op(*args))
+
+    def test_vmap(self):
+        batches = [self.control_args(torch.float32, seed=s) for s in range(3)]
+        tensors = [i for i, a in enumerate(batches[0]) if isinstance(a, Tensor)]
+        stacked = [torch.stack([b[i] for b in batches]) for i in tensors]
+
+        def call(*values):
+            args = list(batches[0])
+            for i, v in zip(tensors, values):
+                args[i] = v
+            return self.op(*args)
+
+        want = torch.stack([self.op(*b) for b in batches])
+        assert torch.allclose(torch.vmap(call)(*stacked), want, rtol=0, atol=1e-6)
+        one = torch.vmap(call, in_dims=tuple(0 if n == 0 else None for n in range(len(tensors))))(stacked[0], *[batches[0][i] for i in tensors[1:]])
+        want = torch.stack([call(s, *[batches[0][i] for i in tensors[1:]]) for s in stacked[0]])
+        assert torch.allclose(one, want, rtol=0, atol=1e-6)
+
+    def test_flop_formula(self):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        sizes = self.spec.cases[self.spec.control]
+        args = self.control_args(torch.float32)
+        with FlopCounterMode(display=False) as counter:
+            self.native_run(args, upstream(self.spec.reference(*args)))
+        counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
+        assert counts[f"irstd_ext.{self.spec.op}"] == self.spec.flops(sizes)
+        assert counts[f"irstd_ext.{self.spec.op}_backward"] == self.spec.backward_flops(sizes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIZE, IMAGES, SHOWN = 128, 400, 12
+SIZE, IMAGES, SHOWN = 96, 700, 12
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ template <class T, class A> struct Attention {
       for (int64_t t = u.first; t < u.last; t += kBlock) {
         const int64_t tokens = std::min(kBlock, u.last - t);
         const auto kt = k[base + u.head].from(t);
+        prefetch(kt.from(kBlock), kBlock, s.d);
+        prefetch(v[base + u.head].from(t + kBlock), kBlock, s.e);
         pack<V>(kt.p, kt.feature, kt.token, s.d, tokens, key, kBlock, Phi{});
         for (int64_t f = 0; f < s.d; ++f) {
           V sum = simd::load<V>(lanes + f * n);
@@ -106,6 +108,7 @@ template <class T, class A> struct Attention {
         const int64_t tokens = std::min(kBlock, u.last - t);
         const auto qt = q[base + u.head].from(t);
         const auto ot = out[base + u.head].from(t);
+        prefetch(qt.from(kBlock), kBlock, s.d);
         pack<V>(qt.p, qt.feature, qt.token, s.d, tokens, query, kBlock, Phi{});
         Inverse<V> inverse[vectors];
         denominators<V>(query, z, tokens, inverse);
@@ -152,6 +155,8 @@ template <class T, class A> struct Attention {
         const auto qt = q[base + u.head].from(t);
         const auto gt = grad[base + u.head].from(t);
         const auto dt = dq[base + u.head].from(t);
+        prefetch(qt.from(kBlock), kBlock, s.d);
+        prefetch(gt.from(kBlock), kBlock, s.e);
         pack<V>(qt.p, qt.feature, qt.token, s.d, tokens, query, kBlock, Phi{});
         pack<V>(gt.p, gt.feature, gt.token, s.e, tokens, rows, kBlock);
         gemm::product<V>({s.d, round_up(tokens, n), s.e, S, ld, 1, rows, kBlock, dphi, kBlock, false});
@@ -190,6 +195,8 @@ template <class T, class A> struct Attention {
         const auto kt = k[base + u.head].from(t);
         const auto vt = v[base + u.head].from(t);
         const auto dt = dk[base + u.head].from(t);
+        prefetch(kt.from(kBlock), kBlock, s.d);
+        prefetch(vt.from(kBlock), kBlock, s.e);
         pack<V>(kt.p, kt.feature, kt.token, s.d, tokens, key, kBlock, Phi{});
         pack<V>(vt.p, vt.feature, vt.token, s.e, tokens, value, kBlock);
         gemm::product<V>({s.d, round_up(tokens, n), s.e, dS, ld, 1, value, kBlock, dphi, kBlock, false});

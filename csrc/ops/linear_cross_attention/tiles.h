@@ -39,6 +39,18 @@ template <class A> class Scratch {
   }
 };
 
+// Asks for a block of tokens ahead of its use: blocks are pieces of many rows, which the hardware does not foresee.
+template <class T> IRSTD_INLINE void prefetch(Plane<T> block, int64_t tokens, int64_t features) {
+  constexpr int64_t line = 64 / sizeof(T);
+  if (block.feature == 1) {
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t f = 0; f < features; f += line) __builtin_prefetch(block.p + t * block.token + f, 0, PFL);
+  } else if (block.token == 1) {
+    for (int64_t f = 0; f < features; ++f)
+      for (int64_t t = 0; t < tokens; t += line) __builtin_prefetch(block.p + f * block.feature + t, 0, PFL);
+  }
+}
+
 struct Same { template <class V> IRSTD_INLINE V operator()(V x) const { return x; } };
 
 // dst[o * ld + i] = f(src[o * outer + i * inner]), zero from `cols` to the next whole vector.
@@ -52,7 +64,6 @@ IRSTD_INLINE void pack(const T* src, int64_t outer, int64_t inner, int64_t rows,
       for (int64_t o = 0; o < rows; ++o) {
         const T* from = src + o * outer;
         for (int64_t i = 0; i < full; i += n) {
-          __builtin_prefetch(from + i + kBlock);  // the row's part of the next block
           simd::store(dst + o * ld + i, V(f(simd::load<V>(from + i))));
         }
         if (full < cols) {

@@ -60,8 +60,8 @@ def state_kernel(a, b, inverse, d_norm, part, h, n, d, e, a_b, a_h, a_n, a_f, b_
 
 
 @triton.jit
-def forward_kernel(q, states, out, eps, h, n, d, e, q_b, q_h, q_n, q_f, o_b, o_h, o_n, o_f, t_tiles, e_tiles, ACC: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
-                   BE: tl.constexpr):
+def forward_kernel(q, states, out, h, n, d, e, q_b, q_h, q_n, q_f, o_b, o_h, o_n, o_f, t_tiles, e_tiles, EPS: tl.constexpr, ACC: tl.constexpr, BT: tl.constexpr,
+                   BD: tl.constexpr, BE: tl.constexpr):
     """out = phi(q)^T S / (phi(q) . z + eps), BT tokens x BE features: 2 d e flops a token; reads q, writes out."""
     pid = tl.program_id(0).to(tl.int64)
     head = pid // (e_tiles * t_tiles)
@@ -69,13 +69,13 @@ def forward_kernel(q, states, out, eps, h, n, d, e, q_b, q_h, q_n, q_f, o_b, o_h
     j = pid % e_tiles * BE + tl.arange(0, BE)
     q += head // h * q_b + head % h * q_h
     states += head * d * (e + 1)
-    acc, norm = tl.zeros([BT, BE], ACC), tl.zeros([BT], ACC)
+    acc, norm = tl.zeros([BT, BE], ACC), tl.full([BT], EPS, ACC)
     for d0 in range(0, d, BD):
         i = d0 + tl.arange(0, BD).to(tl.int64)
         x = load_phi(q, t, i, n, d, q_n, q_f, ACC)
         acc = product(x, load_tokens(states, i, j, d, e, e, 1, ACC), acc)
         norm += tl.sum(x * tl.load(states + d * e + i, mask=i < d, other=0.0)[None, :], 1)
-    store_tokens(out + head // h * o_b + head % h * o_h, acc / (norm + eps)[:, None], t, j, n, e, o_n, o_f)
+    store_tokens(out + head // h * o_b + head % h * o_h, acc / norm[:, None], t, j, n, e, o_n, o_f)
 
 
 @triton.jit
@@ -89,8 +89,8 @@ def state_times_grad(grad, states, t, i, n, d, e, g_n, g_f, ACC: tl.constexpr, B
 
 
 @triton.jit
-def queries_kernel(q, grad, states, inverse, d_norm, dq, eps, h, n, d, e, q_b, q_h, q_n, q_f, g_b, g_h, g_n, g_f, o_b, o_h, o_n, o_f, t_tiles, ACC: tl.constexpr,
-                   BT: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr):
+def queries_kernel(q, grad, states, inverse, d_norm, dq, h, n, d, e, q_b, q_h, q_n, q_f, g_b, g_h, g_n, g_f, o_b, o_h, o_n, o_f, t_tiles, EPS: tl.constexpr,
+                   ACC: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr, BE: tl.constexpr):
     """dq = phi'(q) (w / D + z dD), w = S grad, dD = -(phi(q) . w) / D^2; writes 1 / D and dD. w is computed twice: 4 d e flops a token."""
     pid = tl.program_id(0).to(tl.int64)
     head = pid // t_tiles
@@ -98,13 +98,13 @@ def queries_kernel(q, grad, states, inverse, d_norm, dq, eps, h, n, d, e, q_b, q
     q += head // h * q_b + head % h * q_h
     grad += head // h * g_b + head % h * g_h
     states += head * d * (e + 1)
-    norm, dot = tl.zeros([BT], ACC), tl.zeros([BT], ACC)
+    norm, dot = tl.full([BT], EPS, ACC), tl.zeros([BT], ACC)
     for d0 in range(0, d, BD):
         i = d0 + tl.arange(0, BD).to(tl.int64)
         f = load_phi(q, t, i, n, d, q_n, q_f, ACC)
         norm += tl.sum(f * tl.load(states + d * e + i, mask=i < d, other=0.0)[None, :], 1)
         dot += tl.sum(f * state_times_grad(grad, states, t, i, n, d, e, g_n, g_f, ACC, BT, BD, BE), 1)
-    inv = 1.0 / (norm + eps)
+    inv = 1.0 / norm
     dn = -dot * inv * inv
     tl.store(inverse + head * n + t, inv, mask=t < n)
     tl.store(d_norm + head * n + t, dn, mask=t < n)
@@ -187,7 +187,7 @@ def linear_cross_attention(q, k, v, eps=1e-6):
     t_tiles, e_tiles = triton.cdiv(n, 64), triton.cdiv(e, tiles["BE"])
     with torch.cuda.device_of(q):
         states = _state(k, v)
-        forward_kernel[(B * h * t_tiles * e_tiles,)](q, states, out, eps, h, n, d, e, *q.stride(), *out.stride(), t_tiles, e_tiles, BT=64, **tiles)
+        forward_kernel[(B * h * t_tiles * e_tiles,)](q, states, out, h, n, d, e, *q.stride(), *out.stride(), t_tiles, e_tiles, EPS=float(eps), BT=64, **tiles)
     return out
 
 
@@ -201,7 +201,8 @@ def linear_cross_attention_backward(grad, q, k, v, eps):
         inverse, d_norm = states.new_empty(2, B * h * n)
         t_tiles = triton.cdiv(n, 64)
         if dq.numel():
-            queries_kernel[(B * h * t_tiles,)](q, grad, states, inverse, d_norm, dq, eps, h, n, d, e, *q.stride(), *grad.stride(), *dq.stride(), t_tiles, BT=64, **tiles)
+            queries_kernel[(B * h * t_tiles,)](q, grad, states, inverse, d_norm, dq, h, n, d, e, *q.stride(), *grad.stride(), *dq.stride(), t_tiles, EPS=float(eps), BT=64,
+                                               **tiles)
         d_states = _state(q, grad, inverse, d_norm)
         t_tiles, d_tiles, e_tiles = triton.cdiv(m, 64), triton.cdiv(d, tiles["BD"]), triton.cdiv(e, tiles["BE"])
         if dk.numel():

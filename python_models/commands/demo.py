@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIZE, IMAGES, SHOWN = 96, 700, 12
+SIZE, IMAGES, SHOWN, BUDGET = 96, 700, 12, 1e-4
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def run(config: Config) -> int:
     from python_models.training.memory import keep_freed_memory
     from python_models.training.run import add_metrics, load_run, prepare_folder
     from python_models.training.train import require_lightning, train
+    from python_models.viz import plot_curves
 
     require_lightning()
     out = config.out or _free_folder(Path("runs/demo"))
@@ -66,9 +67,15 @@ def run(config: Config) -> int:
     add_metrics(out, "demo", {"split": "synth", "part": "test", "split_hash": held_out.split_hash, "images": len(held_out), "protocol": "exact",
                               "eval_size": "native", "threshold": 0.5, "figures": figures, "tophat": vars(scorers["top-hat"])})
     print(f"{len(held_out)} images, protocol exact, native size\n{table(figures)}")
+    curves = _curves(held_out, logits)
+    found = ", ".join(f"{name} {100 * curve.pd_at_fa(BUDGET):.1f} %" for name, curve in curves.items())
+    print(f"Pd at no more than {1e6 * BUDGET:g} false-alarm pixels in a million: {found}")
     print("3/4 draw", flush=True)
     _draw_sheet(held_out, logits["sgem_unet"], out / "predictions.png")
-    _draw_curve(held_out, logits, figures, out / "pd_fa.png")
+    try:
+        plot_curves(curves, out / "pd_fa.png", {name: (f["Fa"], f["Pd"]) for name, f in figures.items()})
+    except ImportError as error:
+        print(f"no Pd-Fa plot: {error}")
     if config.bench:
         print("4/4 time the native ops against PyTorch on this machine", flush=True)
         _bench()
@@ -117,18 +124,14 @@ def _draw_sheet(dataset: Any, logits: list[Tensor], path: Path) -> None:
     save_png(path, contact_sheet(tiles))
 
 
-def _draw_curve(dataset: Any, logits: dict[str, list[Tensor]], figures: dict[str, dict[str, Any]], path: Path) -> None:
+def _curves(dataset: Any, logits: dict[str, list[Tensor]]) -> dict[str, Any]:
     from irstd_ext import targets
-    from python_models.viz import plot_curves, quantise
+    from python_models.viz import quantise
 
     masks = [dataset[i]["mask"][0].bool().numpy() for i in range(len(dataset))]
-    # Above the highest quantiles a filter's score has a long tail: both curves get their steps where scores decide.
-    spans = {"sgem_unet": (-10.0, 10.0), "top-hat": (-8.0, 16.0)}
-    curves = {name: targets.curve([quantise(x.numpy(), *spans[name]) for x in maps], masks) for name, maps in logits.items()}
-    try:
-        plot_curves(curves, path, {name: (f["Fa"], f["Pd"]) for name, f in figures.items()})
-    except ImportError as error:
-        print(f"no Pd-Fa plot: {error}")
+    # Each scorer gets its steps where its scores decide.
+    spans = {"sgem_unet": (-16.0, 16.0), "top-hat": (-8.0, 16.0)}
+    return {name: targets.curve([quantise(x.numpy(), *spans[name]) for x in maps], masks) for name, maps in logits.items()}
 
 
 def _bench() -> None:

@@ -32,7 +32,8 @@ def expected(*batches, **options):
     return numbers(metric.compute())
 
 
-@pytest.mark.parametrize("options", [{}, {"protocol": "legacy", "empty": "skip"}, {"protocol": "overlap"}, {"protocol": "shooting", "fixed_pixels": 7}])
+@pytest.mark.parametrize("options", [
+    {}, {"protocol": "legacy", "empty": "skip"}, {"protocol": "overlap"}, {"protocol": "shooting", "fixed_pixels": 7}])
 def test_equals_irstd_metrics(options):
     metric = IRSTDTorchMetric(**options)
     metric.update(*batch(0))

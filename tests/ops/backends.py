@@ -1,4 +1,127 @@
+"""The ways an operator can be run, behind one interface for the generic suite."""
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Optional
+
 import torch
-class _Cpu:
-    def available(self): return True, ""
-BACKENDS = {"cpu": _Cpu()}
+from cuda_on_cpu.build import compiler, library
+from irstd_ext import _load
+from torch import Tensor
+
+from ops.triton_worker import receive, send
+
+
+@dataclass(frozen=True)
+class Backend:
+    """`forward` and `backward` take the arguments of the torch ops <op> and <op>_backward, and return what these return."""
+
+    name: str
+    max_elements: Optional[int] = None  # of the largest tensor, where a run is slow
+
+    def available(self) -> tuple[bool, str]:
+        """Whether it runs here, and why not."""
+        raise RuntimeError(f"{self.name} does not say")
+
+    def run(self, op: str, function: str, args: tuple) -> Any:
+        raise RuntimeError(f"{self.name} runs nothing")
+
+    def forward(self, op: str, *args) -> Tensor:
+        return self.run(op, op, args)
+
+    def backward(self, op: str, *args) -> tuple[Tensor, ...]:
+        return self.run(op, f"{op}_backward", args)
+
+
+class Cpu(Backend):
+    def available(self):
+        return not _load.cpu_reason, _load.cpu_reason
+
+    def run(self, op, function, args):
+        return getattr(torch.ops.irstd_ext, function)(*args)
+
+
+@cache
+def _load_cuda_on_cpu(op: str) -> None:
+    for name in (op, f"{op}_backward"):
+        torch.library.define(f"irstd_cuda_on_cpu::{name}", str(getattr(torch.ops.irstd_ext, name).default._schema).split(name, 1)[1])
+    torch.ops.load_library(str(library(op)))
+
+
+class CudaOnCpu(Backend):
+    """csrc/ops/<op>/cuda.cu and cuda.cpp, compiled for the CPU, on CPU tensors."""
+
+    def available(self):
+        return (True, "") if compiler() else (False, "there is no C++ compiler")
+
+    def run(self, op, function, args):
+        _load_cuda_on_cpu(op)
+        return getattr(torch.ops.irstd_cuda_on_cpu, function)(*args)
+
+
+class TritonInterpreter(Backend):
+    """irstd_ext/triton/<op>.py on CPU tensors, in a process of its own."""
+
+    def available(self):
+        return (True, "") if find_spec("triton") else (False, "triton is not installed")
+
+    def run(self, op, function, args):
+        worker = _worker()
+        send(worker.stdin, (op, function, args))
+        answer = receive(worker.stdout)
+        if answer is None:
+            raise RuntimeError(f"the Triton worker died with status {worker.wait()}")
+        result, error = answer
+        if error:
+            raise RuntimeError(error)
+        return result
+
+
+@cache
+def _worker() -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(Path(__file__).with_name("triton_worker.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def _has_gpu() -> tuple[bool, str]:
+    return (True, "") if torch.cuda.is_available() else (False, f"torch {torch.__version__} sees no CUDA device")
+
+
+def _on_gpu(call, args):
+    """CPU tensors go to the device, in their layout where it has no gaps, and results come back; CUDA tensors stay."""
+    moved = any(isinstance(a, Tensor) and a.device.type == "cpu" for a in args)
+    result = call(*[a.cuda() if isinstance(a, Tensor) else a for a in args])
+    if not moved:
+        return result
+    return result.cpu() if isinstance(result, Tensor) else tuple(r.cpu() for r in result)
+
+
+class Cuda(Backend):
+    def available(self):
+        found, reason = _has_gpu()
+        if found and _load.cuda_backend != "cuda":
+            return False, _load.cuda_reason or "IRSTD_EXT_CUDA=triton"
+        return found, reason
+
+    def run(self, op, function, args):
+        return _on_gpu(getattr(torch.ops.irstd_ext, function), args)
+
+
+class Triton(Backend):
+    def available(self):
+        found, reason = _has_gpu()
+        if found and not find_spec("triton"):
+            return False, "triton is not installed"
+        return found, reason
+
+    def run(self, op, function, args):
+        from importlib import import_module
+
+        return _on_gpu(getattr(import_module(f"irstd_ext.triton.{op}"), function), args)
+
+
+BACKENDS: dict[str, Backend] = {
+    b.name: b for b in (Cpu("cpu"), CudaOnCpu("cuda_on_cpu", 20_000), TritonInterpreter("triton_interpreter", 20_000), Cuda("cuda"), Triton("triton"))
+}

@@ -84,7 +84,7 @@ def message(error: Exception, known: bool) -> str:
     else:
         text = str(error)
     line = " ".join(text.split()) or type(error).__name__
-    return line if known else f"unexpected {type(error).__name__}: {line}; IRSTD_TRACEBACK=1 shows where"
+    return line if known else f"unexpected {type(error).__name__}: {line[:300]}; IRSTD_TRACEBACK=1 shows where"
 
 
 def parse(config: type, args: Sequence[str], prog: str, default: Any = None) -> Any:

@@ -45,8 +45,13 @@ def sums_kernel(part, out, rows, n, tiles, BR: tl.constexpr, BN: tl.constexpr):
 
 
 def sums(part: Tensor, out: Tensor, batches: int, rows: int, n: int) -> None:
-    """The sum over the middle dimension of part [batches, rows, n], which may be empty, into `out`. Reads every partial once."""
+    """The sum over the middle dimension of part [batches, rows, n], which may be empty, into the dense `out`. Reads every partial once."""
     if batches * n == 0:
+        return
+    if out.dtype != part.dtype:  # rounded to float32 first, as the C++ kernels do
+        wide = part.new_empty(out.shape)
+        sums(part, wide, batches, rows, n)
+        out.copy_(wide)
         return
     width = min(32, triton.next_power_of_2(n))
     tiles = triton.cdiv(n, width)

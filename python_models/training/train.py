@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,7 +106,12 @@ def fit(net: IRSTDNet, config: TrainConfig, train_set: Samples, val_set: Samples
         callbacks=[recorder, *([Progress(recorder)] if config.progress else [])],
         plugins=[SafetensorsIO()],
     )
-    trainer.fit(task, loader, ckpt_path=str(config.out / LAST) if resumes else None)
+    try:
+        trainer.fit(task, loader, ckpt_path=str(config.out / LAST) if resumes else None)
+    except SystemExit:  # Lightning's answer to an interrupt, which it also makes the process ignore from then on
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if trainer.interrupted:
         raise KeyboardInterrupt
     summary = {"epochs": trainer.current_epoch, "steps": trainer.global_step, "seconds": round(task.elapsed, 1),

@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,12 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"irstd_ext {irstd_ext.__version__}")
         return 0
-    name = args[0]
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda text, *_: print(f"irstd {args[0]}: warning: {' '.join(str(text).split())}", file=sys.stderr)
+        return _run(args[0], args[1:], traceback)
+
+
+def _run(name: str, args: list[str], traceback: bool) -> int:
     try:
         if name not in COMMANDS:
             raise UsageError(f"command must be one of {', '.join(COMMANDS)}, got {name!r}")
         command = importlib.import_module(f"python_models.commands.{name}")
-        config = command.parse(args[1:]) if hasattr(command, "parse") else parse(command.Config, args[1:], f"irstd {name}")
+        config = command.parse(args) if hasattr(command, "parse") else parse(command.Config, args, f"irstd {name}")
         return command.run(config)
     except KeyboardInterrupt:
         print(f"irstd {name}: interrupted", file=sys.stderr)

@@ -47,7 +47,7 @@ def contact_sheet(tiles: Sequence[tuple[Image.Image, str]], columns: int = 4, si
     """Captioned pictures in a grid, each fitted into a square of ``side`` pixels.
 
     >>> contact_sheet([(Image.new("RGB", (30, 20)), "a")] * 5, columns=4, side=64).size
-    (276, 180)
+    (276, 176)
     """
     if not tiles:
         raise ValueError("contact_sheet: tiles must hold a picture, got none")

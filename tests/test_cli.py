@@ -159,7 +159,7 @@ def test_shipped_recipes_are_valid(tmp_path):
 def test_eval_prints_the_table_and_stores_the_figures(capsys, run, data):
     assert cli.main(["eval", str(run), "--baseline", "tophat", "--protocol", "exact", "legacy", "--eval-size", "48"]) == 0
     text = capsys.readouterr().out
-    assert text.count("top-hat") == 2 and text.count("sgem_unet") == 2
+    assert text.count("\ntop-hat ") == 2 and text.count("\nsgem_unet ") == 2 and "\ntop-hat: " in text
     stored = json.loads((run / "metrics.json").read_text())
     key = "data/synth/test/exact/48x48/0.5/best"
     from python_models.data import open_dataset

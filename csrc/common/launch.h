@@ -10,9 +10,11 @@
 #endif
 #ifdef __CUDACC__
 #define IRSTD_UNROLL _Pragma("unroll")
+#define IRSTD_UNROLL_1 _Pragma("unroll 1")
 #define IRSTD_UNROLL_4 _Pragma("unroll 4")
 #else
 #define IRSTD_UNROLL
+#define IRSTD_UNROLL_1
 #define IRSTD_UNROLL_4
 #endif
 #ifndef IRSTD_MAX_BLOCKS

@@ -34,6 +34,14 @@ template <class A> struct Panel {
   }
 };
 
+// Asks for a dense-enough plane ahead of its use: planes are often one page each, where the hardware's streams end.
+template <class T> IRSTD_INLINE void prefetch_plane(const T* p, int64_t rows, int64_t cols, int64_t stride_row) {
+  constexpr int64_t line = 64 / sizeof(T);
+  if (rows * cols > 4096) return;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; c += line) __builtin_prefetch(p + r * stride_row + c);
+}
+
 // out[c] = f(in[c], c) for a row, a vector at a time; f sees zeros past the end. out is dense.
 template <class V, class T, class F> IRSTD_INLINE void map_row(int64_t cols, const T* in, int64_t stride, T* out, F&& f) {
   using A = simd::lane_t<V>;

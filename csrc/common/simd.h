@@ -16,13 +16,19 @@ template <class V> inline constexpr int lanes = sizeof(V) / sizeof(lane_t<V>);
 
 template <class V> IRSTD_INLINE V load(const lane_t<V>* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
 template <class V> IRSTD_INLINE void store(lane_t<V>* p, V v) { std::memcpy(p, &v, sizeof v); }
-template <class V> IRSTD_INLINE V splat(lane_t<V> x) { return x - V{}; }
+// Written as a product: g++ 12 turns a plain x - V{} into one insertion per lane.
+template <class V> IRSTD_INLINE V splat(lane_t<V> x) { return x * (V{} + 1); }
 template <class V> IRSTD_INLINE lane_t<V> sum(V v) {  // pairwise
-  lane_t<V> a[lanes<V>];
-  store<V>(a, v);
-  for (int n = lanes<V> / 2; n; n /= 2)
-    for (int i = 0; i < n; ++i) a[i] += a[i + n];
-  return a[0];
+  if constexpr (sizeof(V) > 16) {
+    using Half = vec<lane_t<V>, int(sizeof(V) / 2)>;
+    Half half[2];
+    std::memcpy(half, &v, sizeof v);
+    return simd::sum(Half(half[0] + half[1]));
+  } else if constexpr (lanes<V> == 4) {
+    return (v[0] + v[2]) + (v[1] + v[3]);
+  } else {
+    return v[0] + v[1];
+  }
 }
 
 // e^x for x <= 88; below -104 zero, subnormal results kept. Cephes expf: about 1 ulp. NaN stays NaN.

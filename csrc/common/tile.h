@@ -9,7 +9,8 @@ namespace irstd::tile {
 constexpr int kDepth = 32;
 template <int Width> constexpr int ld = Width + 4;  // 16-byte rows; 8 rows x 4 neighbours fall into 32 banks
 template <int I, int J> constexpr int threads = I * J / 16;
-template <int I, int J> constexpr int min_blocks = 512 / threads<I, J>;  // on a multiprocessor: 128 registers a thread, a quarter of its threads
+// Blocks on a multiprocessor that leave a thread enough registers not to spill: 255 in double, else 168 (in blocks of 64 threads) or 128.
+template <class A, int I, int J> constexpr int min_blocks = sizeof(A) == 8 ? 256 / threads<I, J> : threads<I, J> == 64 ? 6 : 512 / threads<I, J>;
 template <int I, int J> constexpr int factors = kDepth * (ld<I> + ld<J>);  // numbers in both factors; the I x J result fits there too
 template <int I> constexpr int ld_result = I + 1;
 
@@ -22,17 +23,27 @@ inline __host__ __device__ int at_most(int64_t n, int most) { return n < most ? 
 template <int J> __device__ __forceinline__ int row0() { return int(threadIdx.x) / (J / 4) * 4; }
 template <int J> __device__ __forceinline__ int col0() { return int(threadIdx.x) % (J / 4) * 4; }
 
-// to[x][y] = f(from[x * sx + y * sy], x, y) for x < nx, y < ny, and 0 up to Depth x Width. Neighbouring threads read along the smaller stride.
+// to[x][y] = f(from[x * sx + y * sy], x, y) for x < nx, y < ny, and 0 up to Depth x Width. Neighbouring threads read along the smaller stride: Width at a
+// time along y, or 8 along x.
 template <int Threads, int Depth, int Width, class T, class A, class F>
 __device__ __forceinline__ void stage(A* to, const T* from, int nx, int ny, int64_t sx, int64_t sy, F f) {
+  constexpr int kSteps = 8 * Width / Threads;  // over which the threads cover 8 x Width
+  static_assert(Threads % Width == 0 && kSteps * Threads == 8 * Width, "whole rows");
   const bool along_y = sy <= sx;
-  IRSTD_UNROLL_4  // loads in flight; more cost registers for their addresses
-  for (int s = 0; s < Depth * Width / Threads; ++s) {
-    const int n = s * Threads + int(threadIdx.x);
-    const int x = along_y ? n / Width : n % 8 + n / (8 * Width) * 8, y = along_y ? n % Width : n / 8 % Width;
-    A value = 0;
-    if (x < nx && y < ny) value = f(load(from[x * sx + y * sy]), x, y);
-    to[x * ld<Width> + y] = value;
+  const int t = threadIdx.x, dx = along_y ? Threads / Width : 0, dy = along_y ? 0 : Threads / 8;
+  const int x0 = along_y ? t / Width : t % 8, y0 = along_y ? t % Width : t / 8;
+  const int64_t step = dx * sx + dy * sy;
+  from += x0 * sx + y0 * sy;
+  to += x0 * ld<Width> + y0;
+  IRSTD_UNROLL_1  // kSteps loads in flight; more cost registers and code
+  for (int x8 = 0; x8 < Depth; x8 += 8, from += 8 * sx, to += 8 * ld<Width>) {
+    IRSTD_UNROLL
+    for (int s = 0; s < kSteps; ++s) {
+      const int x = x0 + x8 + s * dx, y = y0 + s * dy;
+      A value = 0;
+      if (x < nx && y < ny) value = f(load(from[s * step]), x, y);
+      to[s * (dx * ld<Width> + dy)] = value;
+    }
   }
 }
 
@@ -40,13 +51,14 @@ struct Same {
   template <class A> __device__ __forceinline__ A operator()(A value, int, int) const { return value; }
 };
 
-// acc[r][c] += sum of x[d][row0 + r] y[d][col0 + c] over d < depth (rounded up to 8: both factors are 0 there).
+// acc[r][c] += sum of x[d][row0 + r] y[d][col0 + c] over d < depth (rounded up to 4: both factors are 0 there).
 template <int I, int J, class A> __device__ __forceinline__ void multiply(const A* x, const A* y, int depth, A (&acc)[4][4]) {
   x += row0<J>();
   y += col0<J>();
-  for (int d0 = 0; d0 < depth; d0 += 8) {
+  IRSTD_UNROLL_1
+  for (int d0 = 0; d0 < depth; d0 += 4) {
     IRSTD_UNROLL
-    for (int d = d0; d < d0 + 8; ++d) {
+    for (int d = d0; d < d0 + 4; ++d) {
       const Quad<A> a = *reinterpret_cast<const Quad<A>*>(x + d * ld<I>), b = *reinterpret_cast<const Quad<A>*>(y + d * ld<J>);
       IRSTD_UNROLL
       for (int r = 0; r < 4; ++r) {

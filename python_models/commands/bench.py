@@ -47,7 +47,7 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
     >>> row = dict(op="f", case="8x8", mode="forward", ext_ms=1.0, reference_ms=2.0, speedup=2.0, error_ext=1e-7, error_reference=2e-7)
     >>> print(bench_table([row]))
-    op  case  mode     native ms  PyTorch ms  speed-up  error   PyTorch error
+    op  case  mode     native ms  PyTorch ms  speed-up  error    PyTorch error
     f   8x8   forward  1.000      2.000       2.00x     1.0e-07  2.0e-07
     """
     head = ["op", "case", "mode", "native ms", "PyTorch ms", "speed-up", "error", "PyTorch error"]

@@ -41,6 +41,7 @@ class Config:
 def run(config: Config) -> int:
     """Make, train, judge, draw, time."""
     from python_models.baselines import TopHat
+    from python_models.commands.eval import describe
     from python_models.data import open_dataset
     from python_models.training.config import TrainConfig
     from python_models.training.evaluate import evaluate, network_scorer, table
@@ -67,6 +68,7 @@ def run(config: Config) -> int:
     add_metrics(out, "demo", {"split": "synth", "part": "test", "split_hash": held_out.split_hash, "images": len(held_out), "protocol": "exact",
                               "eval_size": "native", "threshold": 0.5, "figures": figures, "tophat": vars(scorers["top-hat"])})
     print(f"{len(held_out)} images, protocol exact, native size\n{table(figures)}")
+    print(f"top-hat: {describe(scorers['top-hat'])}, fitted on the training list")
     curves = _curves(held_out, logits)
     found = ", ".join(f"{name} {100 * curve.pd_at_fa(BUDGET):.1f} %" for name, curve in curves.items())
     print(f"Pd at no more than {1e6 * BUDGET:g} false-alarm pixels in a million: {found}")

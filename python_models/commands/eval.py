@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from python_models.baselines import TopHat
 
 Protocol = Literal["exact", "legacy", "overlap", "shooting"]
 
@@ -47,6 +50,11 @@ class Config:
     """where to run the network"""
     threads: int | None = None
     """CPU threads (default: PyTorch's choice)"""
+
+
+def describe(filter: TopHat) -> str:
+    """The filter's two values in words."""
+    return f"{filter.size}x{filter.size} pixels, {filter.k:g} standard deviations above the mean"
 
 
 def run(config: Config) -> int:
@@ -90,5 +98,7 @@ def run(config: Config) -> int:
             "protocol": protocol, "eval_size": size, "threshold": config.threshold, "weights": config.weights, "masks": config.masks,
             "figures": rows, **({"tophat": vars(scorers["top-hat"])} if "top-hat" in scorers else {}),
         })
+    if "top-hat" in scorers:
+        print(f"top-hat: {describe(scorers['top-hat'])}, fitted on the training list")
     print(f"written to {path}")
     return 0

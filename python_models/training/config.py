@@ -46,7 +46,7 @@ class TrainConfig:
     """named recipe of the network or a TOML file; options given here win over it"""
     backend: Literal["ext", "reference"] = "ext"
     """native operators, or their plain PyTorch form"""
-    epochs: int = 60
+    epochs: int = 80
     """passes over the training list"""
     minutes: float | None = None
     """wall-clock budget; the schedule is shortened to fit it (then runs are not reproducible to the bit)"""
@@ -72,7 +72,7 @@ class TrainConfig:
     """decay of the averaged weights that are judged and saved; 0 uses the weights as they are"""
     crop: int | None = None
     """side of the training crops in pixels (default: the network's own size, else 256)"""
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[float, float] = (0.75, 1.5)
     """range of the random scale before the crop"""
     positive: float = 0.5
     """share of crops that must hold a target where the image has one"""

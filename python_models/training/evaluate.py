@@ -77,9 +77,9 @@ HEADLINE = ("IoU", "nIoU", "Pd", "Fa")
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Text table of IoU, nIoU, Pd in percent and Fa in 1e-6, one row per name.
 
-    >>> print(table({"a": {"IoU": 0.5, "nIoU": 0.25, "Pd": 1.0, "Fa": 2e-6}}))
-          IoU %  nIoU %   Pd %  Fa 1e-6
-    a     50.00   25.00  100.00     2.00
+    >>> print(table({"tiny": {"IoU": 0.5, "nIoU": 0.25, "Pd": 1.0, "Fa": 2e-6}}))  # doctest: +NORMALIZE_WHITESPACE
+           IoU %  nIoU %    Pd %   Fa 1e-6
+    tiny   50.00   25.00  100.00      2.00
     """
     width = max(4, *(len(name) for name in rows))
     lines = [f"{'':{width}} {'IoU %':>7} {'nIoU %':>7} {'Pd %':>7} {'Fa 1e-6':>9}"]

@@ -50,6 +50,7 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     if resume:
         if not is_run:
             raise FileNotFoundError(f"resume: {folder} holds no run ({CONFIG} is missing)")
+        _remove_leftovers(folder)
         return (folder / LAST / STATE).is_file()
     if not empty and not overwrite:
         raise FileExistsError(f"out: {folder} is not empty; give another --out, or --resume or --overwrite")
@@ -61,8 +62,16 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     return False
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """Temporary files that a killed process could not remove."""
+    for where in (folder, folder / LAST):
+        for path in where.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
 def _clear(folder: Path) -> None:
     """Remove what a run wrote into ``folder`` and nothing else; the configuration goes last."""
+    _remove_leftovers(folder)
     shutil.rmtree(folder / LAST, ignore_errors=True)
     for name in (BEST, MODEL, METRICS, LOG, CONFIG):
         (folder / name).unlink(missing_ok=True)

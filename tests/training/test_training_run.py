@@ -71,18 +71,20 @@ def test_same_seed_same_run_and_another_seed_another(config, change, tmp_path):
 @pytest.mark.parametrize("ema", [0.9, 0.0])
 def test_resumed_equals_uninterrupted_to_the_bit(config, change, tmp_path, monkeypatch, ema):
     whole, broken = (change(config, out=tmp_path / name, epochs=4, ema=ema, val_every=2) for name in ("whole", "broken"))
-    train(whole)
-    step = Task.training_step
+    step, kill, drawn = Task.training_step, False, {}
 
-    def stop(self, batch, batch_idx):
-        if self.current_epoch == 2 and batch_idx == 1:
+    def recorded(self, batch, batch_idx):
+        if kill and self.current_epoch == 2 and batch_idx == 1:
             raise RuntimeError("killed")
+        drawn.setdefault(self.config.out.name, []).append((self.current_epoch, batch_idx, torch.rand(1).item()))
         return step(self, batch, batch_idx)
 
-    with monkeypatch.context() as m:
-        m.setattr(Task, "training_step", stop)
-        with pytest.raises(RuntimeError, match="killed"):
-            train(broken)
+    monkeypatch.setattr(Task, "training_step", recorded)
+    train(whole)
+    kill = True
+    with pytest.raises(RuntimeError, match="killed"):
+        train(broken)
+    kill = False
     assert [r["epoch"] for r in log(broken.out)] == ["0", "1"]
     assert not equal(weights(whole.out)[0], weights(broken.out)[0])
 
@@ -91,6 +93,8 @@ def test_resumed_equals_uninterrupted_to_the_bit(config, change, tmp_path, monke
 
     monkeypatch.setattr(torch, "load", no_pickle)
     train(change(broken, resume=True))
+    redone = drawn["broken"][6:7]  # the one step of epoch 2 before the kill
+    assert drawn["broken"] == drawn["whole"][:6] + redone + drawn["whole"][6:] and redone == drawn["whole"][6:7]
     assert all(equal(a, b) for a, b in zip(weights(whole.out), weights(broken.out)))
     a, b = (list(tensors({k: v for k, v in load_state(r.out / "last").items() if k != "callbacks"})) for r in (whole, broken))
     assert len(a) == len(b) > 100 and all(map(torch.equal, a, b))
@@ -104,7 +108,9 @@ def test_a_run_killed_in_its_first_epoch_starts_again(config, change, tmp_path, 
         with pytest.raises(RuntimeError, match="killed"):
             train(config)
     assert (config.out / "config.json").is_file() and not (config.out / "last").exists()
+    (config.out / ".model.safetensors.7.tmp").write_text("half a file")
     train(change(config, resume=True))
+    assert not list(config.out.glob(".*"))
     train(change(config, out=tmp_path / "whole"))
     assert equal(weights(config.out)[0], weights(tmp_path / "whole")[0])
 
@@ -200,6 +206,12 @@ def test_time_budget_ends_the_training_with_a_judged_epoch(config, change):
     summary = train(change(config, epochs=10_000, minutes=0.03))
     assert 1 <= summary["epochs"] < 10_000
     assert log(config.out)[-1]["val_IoU"] != ""
+
+
+def test_tensorboard_logs_lie_in_the_run_folder(config, change):
+    pytest.importorskip("tensorboard", reason="the extra `train` is not installed")
+    train(change(config, tensorboard=True, epochs=1))
+    assert list((config.out / "tensorboard").glob("events*"))
 
 
 def test_bfloat16_trains_and_keeps_float32_weights(config, change):

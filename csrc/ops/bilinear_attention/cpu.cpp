@@ -1,5 +1,6 @@
-// bilinear_attention on the CPU. One (image, channel) at a time: the weights of a block of rows, their exponentials taken in registers, are multiplied
-// with value by a register-blocked product; nothing larger than that block exists. Sums over channels run afterwards, in a fixed order.
+// bilinear_attention on the CPU. One (image, channel) at a time, 32 rows of the attention at a time, kept transposed: the lanes of a vector are rows i,
+// so that row sums need no horizontal additions, and each k_j is a broadcast. The products run register-blocked on those tiles; nothing larger than
+// [M, 32] exists. Sums over channels run afterwards, in a fixed order.
 #include <limits>
 
 #include "common/dispatch.h"
@@ -11,39 +12,43 @@
 namespace irstd::bilinear_attention {
 namespace {
 
-// Rows of weights at a time. The product wants a multiple of its tile; 32 rows for M up to 128 stay in L1.
 constexpr int64_t kRows = 32;
 
 struct Strides { int64_t b, c, r, e; };
 Strides strides_of(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 
-// One image's k, padded to whole vectors, and its range. NaN is left to the exponentials.
-template <class A> struct Keys {
-  std::vector<A> k;
-  A lowest = std::numeric_limits<A>::infinity(), highest = -std::numeric_limits<A>::infinity();
-  void take(const A* source, int64_t M, int64_t padded) {
-    *this = {};
-    k.assign(padded, A(0));
-    for (int64_t j = 0; j < M; ++j) {
-      k[j] = source[j];
-      lowest = source[j] < lowest ? source[j] : lowest;
-      highest = source[j] > highest ? source[j] : highest;
+// One image's q, padded to whole tiles with its last number (a padded row then is NaN only where a real one is), its k, and the range of k. NaN in k is
+// left to the exponentials.
+template <class A> struct Image {
+  std::vector<A> q;
+  const A* k = nullptr;
+  A lowest, highest;
+  void take(const A* q_, const A* k_, const Sizes& s) {
+    q.assign(q_, q_ + s.L);
+    if (s.L) q.resize(round_up(s.L, kRows), q_[s.L - 1]);
+    k = k_;
+    lowest = std::numeric_limits<A>::infinity(), highest = -lowest;
+    for (int64_t j = 0; j < s.M; ++j) {
+      lowest = k[j] < lowest ? k[j] : lowest;
+      highest = k[j] > highest ? k[j] : highest;
     }
   }
 };
 
-// p[j] = exp(a (k_j - peak)), zero from M on; returns the sum.
-template <class V, class A> IRSTD_INLINE A row_weights(A a, const Keys<A>& keys, int64_t M, A* p) {
+// p[j][i] = exp(a_i (k_j - peak_i)) for the rows i0 .. i0 + 32; scale[i] = 1 / their sum over j.
+template <class V, class A> IRSTD_INLINE void weights(const Image<A>& image, A slope, int64_t i0, int64_t rows, int64_t M, A* p, A* scale) {
   constexpr int n = simd::lanes<V>;
-  const A top = peak(a, keys.lowest, keys.highest);
-  V total{};
-  for (int64_t j = 0; j < M; j += n) {
-    V w = simd::exp_flush(exponent(a, simd::load<V>(&keys.k[j]), top));
-    for (int64_t l = M - j; l < n; ++l) w[l] = 0;
-    simd::store(p + j, w);
-    total += w;
+  for (int64_t i = 0; i < rows; i += n) {
+    const V a = slope * simd::load<V>(&image.q[i0 + i]);
+    const V top = peak(a, simd::splat<V>(image.lowest), simd::splat<V>(image.highest));
+    V total{};
+    for (int64_t j = 0; j < M; ++j) {
+      const V w = simd::exp_flush(exponent(a, simd::splat<V>(image.k[j]), top));
+      simd::store(p + j * kRows + i, w);
+      total += w;
+    }
+    simd::store(scale + i, V(A(1) / total));
   }
-  return simd::sum(total);
 }
 
 template <class T, class A> struct Forward {
@@ -57,24 +62,23 @@ template <class T, class A> struct Forward {
   // (image, channel) planes [begin, end)
   template <int Bytes> IRSTD_INLINE void planes(int64_t begin, int64_t end) const {
     using V = simd::vec<A, Bytes>;
-    constexpr int n = simd::lanes<V>;
-    const int64_t ldp = round_up(s.M, n), ldm = round_up(s.E, n);
-    std::vector<A> p(kRows * ldp), mixed(kRows * ldm), scale(kRows);
-    Keys<A> keys;
+    const int64_t ld = round_up(s.E, simd::lanes<V>);
+    std::vector<A> p(s.M * kRows), mixed(kRows * ld), scale(kRows);
+    Image<A> image;
     Panel<A> val;
     for (int64_t plane = begin; plane < end; ++plane) {
       const int64_t b = plane / s.C, c = plane % s.C;
-      if (plane == begin || c == 0) keys.take(k + b * s.M, s.M, ldp);
+      if (plane == begin || c == 0) image.take(q + b * s.L, k + b * s.M, s);
       val.template take<V>(value + b * vs.b + c * vs.c, s.M, s.E, vs.r, vs.e);
       for (int64_t i0 = 0; i0 < s.L; i0 += kRows) {
         const int64_t rows = std::min(kRows, s.L - i0);
-        for (int64_t r = 0; r < rows; ++r) scale[r] = A(1) / row_weights<V>(weight[c] * q[b * s.L + i0 + r], keys, s.M, &p[r * ldp]);
-        gemm::multiply<V>(rows, ldm, s.M, p.data(), ldp, 1, val.data, val.ld, mixed.data(), ldm, false);
+        weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data());
+        gemm::multiply<V>(rows, ld, s.M, p.data(), 1, kRows, val.data, val.ld, mixed.data(), ld, false);
         const T* res = residual + b * rs.b + c * rs.c + i0 * rs.r;
         T* o = out + (plane * s.L + i0) * s.E;
         for (int64_t r = 0; r < rows; ++r)
           map_row<V>(s.E, res + r * rs.r, rs.e, o + r * s.E, [&](V x, int64_t e) __attribute__((always_inline)) {
-            return add_residual(x, gamma, V(simd::load<V>(&mixed[r * ldm + e]) * scale[r]));
+            return add_residual(x, gamma, V(simd::load<V>(&mixed[r * ld + e]) * scale[r]));
           });
       }
     }
@@ -96,56 +100,68 @@ template <class T, class A> struct Backward {
   template <int Bytes> IRSTD_INLINE void planes(int64_t begin, int64_t end) const {
     using V = simd::vec<A, Bytes>;
     constexpr int n = simd::lanes<V>;
-    const int64_t ldp = round_up(s.M, n), lde = round_up(s.E, n);
-    std::vector<A> p(kRows * ldp), dp(kRows * ldp), value_t(s.E * ldp, A(0)), dv(s.M * lde), t(ldp);
-    Keys<A> keys;
+    const int64_t ld = round_up(s.E, n);
+    std::vector<A> p(s.M * kRows), dp(s.M * kRows), grad_t(s.E * kRows), dv(s.M * ld), t(s.M * n), scale(kRows), dots(kRows), u(kRows);
+    Image<A> image;
     Panel<A> val, g;
     for (int64_t plane = begin; plane < end; ++plane) {
       const int64_t b = plane / s.C, c = plane % s.C;
-      if (plane == begin || c == 0) keys.take(k + b * s.M, s.M, ldp);
+      if (plane == begin || c == 0) image.take(q + b * s.L, k + b * s.M, s);
       val.template take<V>(value + b * vs.b + c * vs.c, s.M, s.E, vs.r, vs.e);
-      simd::transpose<V>(val.data, val.ld, s.M, s.E, value_t.data(), ldp);
+      if (plane + 1 < end) {
+        const int64_t next_b = (plane + 1) / s.C, next_c = (plane + 1) % s.C;
+        prefetch_plane(value + next_b * vs.b + next_c * vs.c, s.M, s.E, vs.r);
+        prefetch_plane(grad + next_b * gs.b + next_c * gs.c, s.L, s.E, gs.r);
+      }
       std::fill(t.begin(), t.end(), A(0));
+      if (s.L == 0) std::fill(dv.begin(), dv.end(), A(0));
       double dw = 0, dg = 0;
       for (int64_t i0 = 0; i0 < s.L; i0 += kRows) {
-        const int64_t rows = std::min(kRows, s.L - i0);
-        const A* qi = q + b * s.L + i0;
+        const int64_t rows = std::min(kRows, s.L - i0), padded = round_up(rows, n);
         g.template take<V>(grad + b * gs.b + c * gs.c + i0 * gs.r, rows, s.E, gs.r, gs.e);
-        gemm::multiply<V>(rows, ldp, s.E, g.data, g.ld, 1, value_t.data(), ldp, dp.data(), ldp, false);
+        simd::transpose<V>(g.data, g.ld, rows, s.E, grad_t.data(), kRows);
+        for (int64_t e = 0; e < s.E; ++e) std::fill(&grad_t[e * kRows] + rows, &grad_t[e * kRows] + padded, A(0));
+        gemm::multiply<V>(s.M, padded, s.E, val.data, val.ld, 1, grad_t.data(), kRows, dp.data(), kRows, false);
+        weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data());
+        for (int64_t i = 0; i < padded; i += n) logit_gradients<V>(image, i0, i, p.data(), dp.data(), scale.data(), dots.data(), u.data(), t.data());
         for (int64_t r = 0; r < rows; ++r) {
-          A *pr = &p[r * ldp], *dr = &dp[r * ldp];
-          const A scale = A(1) / row_weights<V>(weight[c] * qi[r], keys, s.M, pr);
-          V dots{};
-          for (int64_t j = 0; j < ldp; j += n) {
-            const V w = simd::load<V>(pr + j) * scale;
-            simd::store(pr + j, w);
-            dots += w * simd::load<V>(dr + j);
-          }
-          const A dot = simd::sum(dots);
-          V u{};
-          for (int64_t j = 0; j < ldp; j += n) {
-            const V dt = logit_gradient(gamma, simd::load<V>(pr + j), simd::load<V>(dr + j), dot);
-            u += dt * simd::load<V>(&keys.k[j]);
-            simd::store(&t[j], V(simd::load<V>(&t[j]) + dt * qi[r]));
-          }
-          const A du = simd::sum(u);
-          dq_part[plane * s.L + i0 + r] = weight[c] * du;
-          dw += double(qi[r]) * double(du);
-          dg += double(dot);
+          dq_part[plane * s.L + i0 + r] = weight[c] * u[r];
+          dw += double(image.q[i0 + r]) * double(u[r]);
+          dg += double(dots[r]);
         }
-        gemm::multiply<V>(s.M, lde, rows, p.data(), 1, ldp, g.data, g.ld, dv.data(), lde, i0 > 0);
+        gemm::multiply<V>(s.M, ld, rows, p.data(), kRows, 1, g.data, g.ld, dv.data(), ld, i0 > 0);
       }
-      for (int64_t j = 0; j < s.M; ++j) dk_part[plane * s.M + j] = weight[c] * t[j];
+      for (int64_t j = 0; j < s.M; ++j) dk_part[plane * s.M + j] = weight[c] * simd::sum(simd::load<V>(&t[j * n]));
       dw_part[plane] = dw, dg_part[plane] = dg;
+      const T* own = grad + b * gs.b + c * gs.c;
       for (int64_t j = 0; j < s.M; ++j) {
-        const T* own = grad + b * gs.b + c * gs.c + j * gs.r;
         T* d = d_value + (plane * s.M + j) * s.E;
         if (add_grad)
-          map_row<V>(s.E, own, gs.e, d, [&](V x, int64_t e) __attribute__((always_inline)) { return x + gamma * simd::load<V>(&dv[j * lde + e]); });
+          map_row<V>(s.E, own + j * gs.r, gs.e, d, [&](V x, int64_t e) __attribute__((always_inline)) { return V(x + gamma * simd::load<V>(&dv[j * ld + e])); });
         else
-          map_row<V>(s.E, d, 1, d, [&](V, int64_t e) __attribute__((always_inline)) { return V(gamma * simd::load<V>(&dv[j * lde + e])); });
+          map_row<V>(s.E, d, 1, d, [&](V, int64_t e) __attribute__((always_inline)) { return V(gamma * simd::load<V>(&dv[j * ld + e])); });
       }
     }
+  }
+
+  // One vector of rows: p becomes the softmax, dots = sum_j A dA, u = sum_j dT k; t[j] += dT q, lane by lane.
+  template <class V> IRSTD_INLINE void logit_gradients(const Image<A>& image, int64_t i0, int64_t i, A* p, const A* dp, const A* scale, A* dots, A* u, A* t) const {
+    const V norm = simd::load<V>(scale + i), qi = simd::load<V>(&image.q[i0 + i]);
+    constexpr int n = simd::lanes<V>;
+    V dot{}, du{};
+    for (int64_t j = 0; j < s.M; ++j) {
+      A* w = p + j * kRows + i;
+      const V a = simd::load<V>(w) * norm;
+      simd::store(w, a);
+      dot += a * simd::load<V>(dp + j * kRows + i);
+    }
+    for (int64_t j = 0; j < s.M; ++j) {
+      const V dt = logit_gradient(gamma, simd::load<V>(p + j * kRows + i), simd::load<V>(dp + j * kRows + i), dot);
+      du += dt * image.k[j];
+      simd::store(t + j * n, V(simd::load<V>(t + j * n) + dt * qi));
+    }
+    simd::store(dots + i, dot);
+    simd::store(u + i, du);
   }
 };
 

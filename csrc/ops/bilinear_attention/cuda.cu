@@ -5,7 +5,7 @@
 #include "common/dispatch.h"
 #include "common/sums.h"
 #include "common/tile.h"
-#include "ops/bilinear_attention/backward_tiles.h"
+#include "ops/bilinear_attention/cuda_backward_tiles.h"
 
 namespace irstd::bilinear_attention {
 namespace {

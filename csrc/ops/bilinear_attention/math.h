@@ -7,10 +7,10 @@
 namespace irstd::bilinear_attention {
 
 // The k that makes a * k largest.
-template <class A> IRSTD_HD A peak(A a, A k_min, A k_max) { return a >= A(0) ? k_max : k_min; }
+template <class V> IRSTD_HD V peak(V a, V k_min, V k_max) { return a >= 0 ? k_max : k_min; }
 
 // Exponent of the weight of j, <= 0. Exact where a * k would cancel: the error of exp(-t) is at most eps / e for any size of the logits.
-template <class V, class A> IRSTD_HD V exponent(A a, V k, A peak_k) { return a * (k - peak_k); }
+template <class V> IRSTD_HD V exponent(V a, V k, V peak_k) { return a * (k - peak_k); }
 
 // residual + gamma * mixed; gamma = 0 gives residual bit for bit (also -0).
 template <class V, class A> IRSTD_HD V add_residual(V residual, A gamma, V mixed) {
@@ -19,6 +19,6 @@ template <class V, class A> IRSTD_HD V add_residual(V residual, A gamma, V mixed
 }
 
 // Gradient of the logits from that of the weights: dT = gamma A (dA - sum_j A dA), dA_ij = <dout_i, value_j>.
-template <class V, class A> IRSTD_HD V logit_gradient(A gamma, V weight, V d_weight, A row_dot) { return gamma * weight * (d_weight - row_dot); }
+template <class V, class A> IRSTD_HD V logit_gradient(A gamma, V weight, V d_weight, V row_dot) { return gamma * weight * (d_weight - row_dot); }
 
 }  // namespace irstd::bilinear_attention

@@ -5,7 +5,7 @@
 
 #include "common/dispatch.h"
 #include "common/sums.h"
-#include "ops/linear_cross_attention/backward_kernels.h"
+#include "ops/linear_cross_attention/cuda_backward.h"
 
 namespace irstd::linear_cross_attention {
 namespace {

@@ -1,106 +1,217 @@
-// What the kernels of linear_cross_attention share, the state and the forward kernel; read by cuda.cu. I x J is the tile of a block, see common/tile.h.
+// The four passes of linear_cross_attention over blocks of tokens. phi is applied while a block is copied into a tile with the tokens innermost, so that
+// what is done per token (denominators, the vectors of every product) needs no sum across lanes. Sums over tokens are kept per chunk of tokens.
 #pragma once
-#include "common/tile.h"
-#include "ops/linear_cross_attention/cuda.h"
+#include "common/gemm.h"
+#include "ops/linear_cross_attention/checks.h"
 #include "ops/linear_cross_attention/math.h"
+#include "ops/linear_cross_attention/tiles.h"
 
 namespace irstd::linear_cross_attention {
 
-template <class T> struct Tokens {
-  T* data;
-  int64_t b, h, n, f;
-  __device__ T* at(int64_t image, int64_t head, int64_t token, int64_t feature) const { return data + image * b + head * h + token * n + feature * f; }
-};
-template <class T> Tokens<T> tokens(const View& v) { return {(T*)v.data, v.b, v.h, v.n, v.f}; }
-
-template <class A> __device__ __forceinline__ A phi_of(A x) { return phi(x, tile::exponential(x)); }
+// Tokens that are summed in one go: the unit of work and of rounding, whatever the number of threads.
+constexpr int64_t kChunk = 256;
+inline int64_t chunks(int64_t tokens) { return (tokens + kChunk - 1) / kChunk; }
 
 struct Phi {
-  template <class A> __device__ __forceinline__ A operator()(A x, int, int) const { return phi_of(x); }
+  template <class V> IRSTD_INLINE V operator()(V x) const { return phi(x, simd::exp(x)); }
 };
 
-// State of a head: S [d, e], then z [d].
-__host__ __device__ inline int64_t state_size(int64_t d, int64_t e) { return d * (e + 1); }
+// S [d, ld] and z [d] of one head, or their gradients, in one piece of memory.
+template <class A> struct States {
+  A* p = nullptr;
+  int64_t size = 0, z_at = 0;
+  A* S(int64_t i) const { return p + i * size; }
+  A* z(int64_t i) const { return S(i) + z_at; }
+};
 
-template <class A, int I, int J> constexpr int shared_bytes = (tile::factors<I, J> + I) * int(sizeof(A));
+template <class T, class A> struct Kernels {
+  Sizes s;
+  A eps;
+  Heads<const T> q, k, v, grad{};
+  Heads<T> out{}, dq{}, dk{}, dv{};
+  int64_t ld = 0;                            // e in whole vectors
+  int64_t base = 0;                          // the heads in work start here; the states are numbered from it
+  States<A> state{}, state_grad{};           // per head
+  States<A> partial{}, partial_grad{};       // per chunk of keys, of queries
 
-// Parts of a sum over tokens. Of keys: S = sum phi(a) b^T, z = sum phi(a), with a = k, b = v. Of queries (a = q, b = grad), for the backward:
-// dS = sum phi(a) (b / D)^T, dz = sum phi(a) dD, with 1 / D and dD of every token in `inverse` and `d_norm`.
-// One I x J tile of the state for one split of the tokens a block; part is [B h, splits, state]. Reads a for each tile of e and b for each tile of d, 2 d e
-// flops a token: for d = e = 32 that is 8 flops a byte.
-template <class T, int I, int J, bool Queries>
-__global__ __launch_bounds__(I * J / 16, tile::min_blocks<I, J>) void state_kernel(Tokens<const T> a, Tokens<const T> b, int64_t heads, int64_t per_image, int64_t n,
-                                                                                  int64_t d, int64_t e, int64_t splits, const accum_t<T>* inverse,
-                                                                                  const accum_t<T>* d_norm, accum_t<T>* part) {
-  using A = accum_t<T>;
-  using namespace tile;
-  IRSTD_DYN_SHARED(A, shared);
-  A *x = shared, *y = shared + kDepth * ld<I>;
-  const int64_t d_tiles = ceil_div(d, I), e_tiles = ceil_div(e > 0 ? e : 1, J), per_split = ceil_div(n, splits * kDepth) * kDepth;
-  const int64_t items = heads * splits * d_tiles * e_tiles;
-  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
-    const int64_t e0 = item % e_tiles * J, d0 = item / e_tiles % d_tiles * I, split = item / (e_tiles * d_tiles) % splits;
-    const int64_t head = item / (e_tiles * d_tiles * splits), image = head / per_image, h = head % per_image;
-    const int64_t begin = split * per_split, end = begin + per_split < n ? begin + per_split : n;
-    const int rows = at_most(d - d0, I), cols = at_most(e - e0, J);
-    A acc[4][4], z = 0;
-    clear(acc);
-    for (int64_t t = begin; t < end; t += kDepth) {
-      const int depth = at_most(end - t, kDepth);
-      const A *inv = inverse + head * n + t, *dn = d_norm + head * n + t;
-      __syncthreads();
-      stage<threads<I, J>, kDepth, I>(x, a.at(image, h, t, d0), depth, rows, a.n, a.f, Phi());
-      stage<threads<I, J>, kDepth, J>(y, b.at(image, h, t, e0), depth, cols, b.n, b.f, [&](A value, int token, int) { return Queries ? value * inv[token] : value; });
-      __syncthreads();
-      multiply<I, J>(x, y, depth, acc);
-      if (e0 == 0 && int(threadIdx.x) < I)
-        for (int token = 0; token < depth; ++token) z += x[token * ld<I> + threadIdx.x] * (Queries ? dn[token] : A(1));
+  // f(head from base on, chunk, first token, tokens, is first block of its chunk) for the blocks of the chunks [begin, end), then done(chunk).
+  template <class Block, class Done> IRSTD_INLINE static void for_blocks(int64_t n, int64_t begin, int64_t end, Block f, Done done) {
+    const int64_t per_head = chunks(n);
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t first = chunk % per_head * kChunk, last = std::min(n, first + kChunk);
+      for (int64_t t = first; t < last; t += kBlock) f(chunk / per_head, chunk, t, std::min(kBlock, last - t), t == first);
+      done(chunk);
     }
-    A* state = part + (head * splits + split) * state_size(d, e);
-    if (e0 == 0 && int(threadIdx.x) < rows) state[d * e + d0 + threadIdx.x] = z;
-    __syncthreads();
-    spread<J>(acc, shared);
-    __syncthreads();
-    for_each<I, J>(rows, cols, false, [&](int i, int j) { state[(d0 + i) * e + e0 + j] = shared[i * ld_result<J> + j]; });
-    __syncthreads();
   }
-}
 
-// out = phi(q)^T S / (phi(q) . z + eps): I tokens x J features a block. 2 d e flops a token; q is read for each tile of e, S (d J) for each tile of tokens.
-template <class T, int I, int J>
-__global__ __launch_bounds__(I * J / 16, tile::min_blocks<I, J>) void forward_kernel(Tokens<const T> q, int64_t heads, int64_t per_image, int64_t n, int64_t d, int64_t e,
-                                                                                    accum_t<T> eps, const accum_t<T>* states, Tokens<T> out) {
-  using A = accum_t<T>;
-  using namespace tile;
-  static_assert(I * ld_result<J> <= factors<I, J> && I <= threads<I, J>, "the result takes the place of the factors; one thread a token");
-  IRSTD_DYN_SHARED(A, shared);
-  A *x = shared, *y = shared + kDepth * ld<I>, *norms = shared + factors<I, J>;
-  const int64_t token_tiles = ceil_div(n, I), e_tiles = ceil_div(e, J), items = heads * token_tiles * e_tiles;
-  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
-    const int64_t e0 = item % e_tiles * J, t0 = item / e_tiles % token_tiles * I, head = item / (e_tiles * token_tiles);
-    const int64_t image = head / per_image, h = head % per_image;
-    const int rows = at_most(n - t0, I), cols = at_most(e - e0, J);
-    const A *S = states + head * state_size(d, e), *z = S + d * e;
-    A acc[4][4], norm = eps;
-    clear(acc);
-    for (int64_t d0 = 0; d0 < d; d0 += kDepth) {
-      const int depth = at_most(d - d0, kDepth);
-      __syncthreads();
-      stage<threads<I, J>, kDepth, I>(x, q.at(image, h, t0, d0), depth, rows, q.f, q.n, Phi());
-      stage<threads<I, J>, kDepth, J>(y, S + d0 * e + e0, depth, cols, e, 1, Same());
-      __syncthreads();
-      multiply<I, J>(x, y, depth, acc);
-      if (int(threadIdx.x) < I)
-        for (int i = 0; i < depth; ++i) norm += x[i * ld<I> + threadIdx.x] * z[d0 + i];
+  // Sums over tokens, [d, lanes]: each lane by itself until take().
+  template <class V> struct LaneSums {
+    static constexpr int n = simd::lanes<V>;
+    A* p;
+    int64_t d;
+    IRSTD_INLINE void clear() const { std::fill_n(p, d * n, A(0)); }
+    IRSTD_INLINE void add(int64_t f, V x) const { simd::store(p + f * n, V(simd::load<V>(p + f * n) + x)); }
+    IRSTD_INLINE void take(A* sums) const {
+      for (int64_t f = 0; f < d; ++f) sums[f] = simd::sum(simd::load<V>(p + f * n));
     }
-    __syncthreads();
-    if (int(threadIdx.x) < I) norms[threadIdx.x] = norm;
-    spread<J>(acc, shared);
-    __syncthreads();
-    T* o = out.at(image, h, t0, e0);
-    for_each<I, J>(rows, cols, out.n < out.f, [&](int i, int j) { o[i * out.n + j * out.f] = Store<T>::from(shared[i * ld_result<J> + j] / norms[i]); });
-    __syncthreads();
+  };
+
+  // S = (S +) left right for left a tile [d, kBlock], right [tokens, e].
+  template <class V> IRSTD_INLINE void add_outer(const A* left, Grid<const T> right, int64_t tokens, A* tile, A* S, bool add) const {
+    Rows<const A> rows = rows_of<const T, const A>(right, s.e, tile, ld);
+    if (rows.p == tile) pack<V>(right, tokens, s.e, tile, ld);
+    gemm::product<V>({s.d, ld, tokens, left, kBlock, 1, rows.p, rows.ld, S, ld, add});
   }
-}
+
+  // out = left^T S for left a tile [d, kBlock].
+  template <class V> IRSTD_INLINE void inner(const A* left, const A* S, int64_t tokens, Plane<T> to, A* tile) const {
+    if (to.feature == 1) {
+      const Rows<A> rows = rows_of(to.by_token(), s.e, tile, ld);
+      gemm::product<V>({tokens, ld, s.d, left, 1, kBlock, S, ld, rows.p, rows.ld, false});
+      unpack<V>(rows, tokens, s.e, to.by_token());
+    } else {
+      const Rows<A> rows = rows_of(to.by_feature(), tokens, tile, kBlock);
+      gemm::product<V>({s.e, kBlock, s.d, S, 1, ld, left, kBlock, rows.p, rows.ld, false});
+      unpack<V>(rows, s.e, tokens, to.by_feature());
+    }
+  }
+  int64_t result_size() const { return std::max(kBlock * ld, s.e * kBlock); }
+
+  // The chunks' S and z.
+  template <int Bytes> IRSTD_INLINE void states(int64_t begin, int64_t end) const {
+    using V = simd::vec<A, Bytes>;
+    constexpr int n = simd::lanes<V>;
+    Scratch<A> memory;
+    A *key = memory.take(s.d * kBlock), *value = memory.take(kBlock * ld);
+    const LaneSums<V> z{memory.take(s.d * n), s.d};
+    z.clear();
+    for_blocks(s.M, begin, end, [&](int64_t head, int64_t chunk, int64_t t, int64_t tokens, bool first) __attribute__((always_inline)) {
+      pack<V>(k[base + head].from(t).by_feature(), s.d, tokens, key, kBlock, Phi{});
+      for (int64_t f = 0; f < s.d; ++f) {
+        V sum{};
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < kBlock; j += n) sum += simd::load<V>(key + f * kBlock + j);
+        z.add(f, sum);
+      }
+      add_outer<V>(key, v[base + head].from(t).by_token(), tokens, value, partial.S(chunk), !first);
+    }, [&](int64_t chunk) __attribute__((always_inline)) {
+      z.take(partial.z(chunk));
+      z.clear();
+    });
+  }
+
+  // 1 / D of a block. Where that would overflow or lose digits, phi and D are scaled by a power of two first.
+  template <class V> struct Inverse {
+    static constexpr int vectors = kBlock / simd::lanes<V>;
+    V power[vectors], value[vectors];
+  };
+  template <class V> IRSTD_INLINE void invert(A* phi, const A* z, int64_t tokens, Inverse<V>& inverse) const {
+    constexpr int n = simd::lanes<V>, vectors = Inverse<V>::vectors;
+    constexpr A big = A(1ull << 50) * A(1ull << 50), small = A(1) / big;
+    const V one = simd::splat<V>(1);
+    V D[vectors], scaled{};
+    for (int j = 0; j < vectors; ++j) D[j] = simd::splat<V>(eps);
+    for (int64_t f = 0; f < s.d; ++f)
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) D[j] += z[f] * simd::load<V>(phi + f * kBlock + j * n);
+    for (int64_t t = tokens; t < kBlock; ++t) D[t / n][t % n] = 1;
+    for (int j = 0; j < vectors; ++j) {
+      const V size = D[j] < 0 ? -D[j] : D[j];
+      inverse.power[j] = size < small ? big + V{} : size > big ? small + V{} : one;
+      inverse.value[j] = one / (D[j] * inverse.power[j]);
+      scaled += inverse.power[j] - one;
+    }
+    if (simd::sum(scaled) != 0)
+      for (int64_t f = 0; f < s.d; ++f)
+        for (int j = 0; j < vectors; ++j) {
+          A* x = phi + f * kBlock + j * n;
+          simd::store(x, V(simd::load<V>(x) * inverse.power[j]));
+        }
+  }
+
+  template <int Bytes> IRSTD_INLINE void attend(int64_t begin, int64_t end) const {
+    using V = simd::vec<A, Bytes>;
+    constexpr int n = simd::lanes<V>;
+    Scratch<A> memory;
+    A *query = memory.take(s.d * kBlock), *result = memory.take(result_size());
+    for_blocks(s.N, begin, end, [&](int64_t head, int64_t, int64_t t, int64_t tokens, bool) __attribute__((always_inline)) {
+      pack<V>(q[base + head].from(t).by_feature(), s.d, tokens, query, kBlock, Phi{});
+      Inverse<V> inverse;
+      invert(query, state.z(head), tokens, inverse);
+      for (int64_t f = 0; f < s.d; ++f)
+#pragma GCC unroll 4
+        for (int j = 0; j < inverse.vectors; ++j) {
+          A* x = query + f * kBlock + j * n;
+          simd::store(x, V(simd::load<V>(x) * inverse.value[j]));
+        }
+      inner<V>(query, state.S(head), tokens, out[base + head].from(t), result);
+    }, [](int64_t) __attribute__((always_inline)) {});
+  }
+
+  // dq, and the chunks' dS and dz. With w_i = phi(q_i) / D_i and u_i = S G_i:  dq_i = phi' (u_i - z (w_i . u_i)) / D_i,  dz = -sum w_i (w_i . u_i).
+  template <int Bytes> IRSTD_INLINE void query_gradients(int64_t begin, int64_t end) const {
+    using V = simd::vec<A, Bytes>;
+    constexpr int n = simd::lanes<V>;
+    Scratch<A> memory;
+    A *query = memory.take(s.d * kBlock), *g = memory.take(s.e * kBlock), *g_rows = memory.take(kBlock * ld), *u = memory.take(s.d * kBlock);
+    const LaneSums<V> dz{memory.take(s.d * n), s.d};
+    dz.clear();
+    for_blocks(s.N, begin, end, [&](int64_t head, int64_t chunk, int64_t t, int64_t tokens, bool first) __attribute__((always_inline)) {
+      const A *S = state.S(head), *z = state.z(head);
+      const Plane<const T> gt = grad[base + head].from(t);
+      const Grid<T> to = dq[base + head].from(t).by_feature();
+      pack<V>(gt.by_feature(), s.e, tokens, g, kBlock);
+      gemm::product<V>({s.d, kBlock, s.e, S, ld, 1, g, kBlock, u, kBlock, false});
+      pack<V>(q[base + head].from(t).by_feature(), s.d, tokens, query, kBlock, Phi{});
+      Inverse<V> inverse;
+      invert(query, z, tokens, inverse);
+      V dot[inverse.vectors]{};
+      for (int64_t f = 0; f < s.d; ++f)
+#pragma GCC unroll 4
+        for (int j = 0; j < inverse.vectors; ++j) dot[j] += simd::load<V>(query + f * kBlock + j * n) * simd::load<V>(u + f * kBlock + j * n);
+      for (int j = 0; j < inverse.vectors; ++j) dot[j] *= inverse.value[j];
+      const Rows<A> rows = rows_of(to, tokens, u, kBlock);
+      for (int64_t f = 0; f < s.d; ++f) {
+        V sum{};
+#pragma GCC unroll 4
+        for (int j = 0; j < inverse.vectors; ++j) {
+          A* x = query + f * kBlock + j * n;
+          const V p = simd::load<V>(x), w = p * inverse.value[j];
+          const V slope = p > inverse.power[j] ? inverse.power[j] : p;  // phi_slope, scaled as phi is
+          simd::store(rows.p + f * rows.ld + j * n, V(slope * inverse.value[j] * (simd::load<V>(u + f * kBlock + j * n) - z[f] * dot[j])));
+          simd::store(x, w);
+          sum -= w * dot[j];
+        }
+        dz.add(f, sum);
+      }
+      unpack<V>(rows, s.d, tokens, to);
+      add_outer<V>(query, gt.by_token(), tokens, g_rows, partial_grad.S(chunk), !first);
+    }, [&](int64_t chunk) __attribute__((always_inline)) {
+      dz.take(partial_grad.z(chunk));
+      dz.clear();
+    });
+  }
+
+  template <int Bytes> IRSTD_INLINE void key_gradients(int64_t begin, int64_t end) const {
+    using V = simd::vec<A, Bytes>;
+    constexpr int n = simd::lanes<V>;
+    Scratch<A> memory;
+    A *key = memory.take(s.d * kBlock), *value = memory.take(s.e * kBlock), *dphi = memory.take(s.d * kBlock), *result = memory.take(result_size());
+    for_blocks(s.M, begin, end, [&](int64_t head, int64_t, int64_t t, int64_t tokens, bool) __attribute__((always_inline)) {
+      const A *dS = state_grad.S(head), *dz = state_grad.z(head);
+      const Grid<T> to = dk[base + head].from(t).by_feature();
+      pack<V>(v[base + head].from(t).by_feature(), s.e, tokens, value, kBlock);
+      gemm::product<V>({s.d, kBlock, s.e, dS, ld, 1, value, kBlock, dphi, kBlock, false});
+      pack<V>(k[base + head].from(t).by_feature(), s.d, tokens, key, kBlock, Phi{});
+      const Rows<A> rows = rows_of(to, tokens, dphi, kBlock);
+      for (int64_t f = 0; f < s.d; ++f)
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < kBlock; j += n)
+          simd::store(rows.p + f * rows.ld + j, V((simd::load<V>(dphi + f * kBlock + j) + dz[f]) * phi_slope(simd::load<V>(key + f * kBlock + j))));
+      unpack<V>(rows, s.d, tokens, to);
+      inner<V>(key, dS, tokens, dv[base + head].from(t), result);
+    }, [](int64_t) __attribute__((always_inline)) {});
+  }
+};
 
 }  // namespace irstd::linear_cross_attention

@@ -1,24 +1,27 @@
 // Blocks of tokens as small dense tiles of the type computed in, from and to tensors of any layout and storage type.
 #pragma once
-#include <algorithm>
 #include <memory>
 #include <new>
 #include <type_traits>
+#include <vector>
 
 #include "common/panel.h"
-#include "common/simd.h"
-#include "common/storage.h"
 
 namespace irstd::linear_cross_attention {
 
-// Tokens at a time: four tiles of 64 x 32 floats stay in L1. A multiple of every vector's lanes.
+// Tokens at a time, a multiple of every vector's lanes: four tiles of 32 features stay in L1.
 constexpr int64_t kBlock = 64;
 
-// One head of a [B, h, n, f] tensor, from some token on.
+// rows x cols numbers anywhere in memory.
+template <class T> struct Grid { T* p; int64_t row, col; };
+
+// One head of a [B, h, n, f] tensor, from some token on, read with the features or with the tokens as rows.
 template <class T> struct Plane {
   T* p;
   int64_t token, feature;  // strides
   Plane from(int64_t t) const { return {p + t * token, token, feature}; }
+  Grid<T> by_feature() const { return {p, feature, token}; }
+  Grid<T> by_token() const { return {p, token, feature}; }
 };
 
 template <class T> struct Heads {
@@ -39,73 +42,61 @@ template <class A> class Scratch {
   }
 };
 
-// Asks for a block of tokens ahead of its use: blocks are pieces of many rows, which the hardware does not foresee.
-template <class T> IRSTD_INLINE void prefetch(Plane<T> block, int64_t tokens, int64_t features) {
-  constexpr int64_t line = 64 / sizeof(T);
-  if (block.feature == 1) {
-    for (int64_t t = 0; t < tokens; ++t)
-      for (int64_t f = 0; f < features; f += line) __builtin_prefetch(block.p + t * block.token + f, 0, PFL);
-  } else if (block.token == 1) {
-    for (int64_t f = 0; f < features; ++f)
-      for (int64_t t = 0; t < tokens; t += line) __builtin_prefetch(block.p + f * block.feature + t, 0, PFL);
-  }
-}
-
 struct Same { template <class V> IRSTD_INLINE V operator()(V x) const { return x; } };
 
-// dst[o * ld + i] = f(src[o * outer + i * inner]), zero from `cols` to the next whole vector.
+// tile[r * ld + c] = f(src(r, c)), zero from column `cols` to ld, which is whole vectors.
 template <class V, class T, class F = Same, class A = simd::lane_t<V>>
-IRSTD_INLINE void pack(const T* src, int64_t outer, int64_t inner, int64_t rows, int64_t cols, A* dst, int64_t ld, F f = {}) {
+IRSTD_INLINE void pack(Grid<const T> src, int64_t rows, int64_t cols, std::type_identity_t<A>* tile, int64_t ld, F f = {}) {
   constexpr int n = simd::lanes<V>;
-  const int64_t full = cols / n * n;
-  bool in_place = false;
-  if constexpr (std::is_same_v<A, T>) {
-    if (inner == 1) {
-      for (int64_t o = 0; o < rows; ++o) {
-        const T* from = src + o * outer;
-        for (int64_t i = 0; i < full; i += n) {
-          simd::store(dst + o * ld + i, V(f(simd::load<V>(from + i))));
-        }
-        if (full < cols) {
-          V x{};
-          for (int64_t i = full; i < cols; ++i) x[i - full] = from[i];
-          x = f(x);
-          for (int64_t i = cols; i < full + n; ++i) x[i - full] = 0;
-          simd::store(dst + o * ld + full, x);
-        }
-      }
+  constexpr bool same_type = std::is_same_v<A, T>;
+  if constexpr (same_type) {
+    if (src.col == 1 && cols == ld) {
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; c += n) simd::store(tile + r * ld + c, V(f(simd::load<V>(src.p + r * src.row + c))));
       return;
     }
-    if (outer == 1) simd::transpose<V>(src, inner, cols, rows, dst, ld), in_place = true;
+    if (src.col != 1 && src.row == 1) simd::transpose<V>(src.p, src.col, cols, rows, tile, ld);
   }
-  if (!in_place && inner > outer) {
-    for (int64_t i = 0; i < cols; ++i)
-      for (int64_t o = 0; o < rows; ++o) dst[o * ld + i] = load(src[o * outer + i * inner]);
-  } else if (!in_place) {
-    for (int64_t o = 0; o < rows; ++o)
-      for (int64_t i = 0; i < cols; ++i) dst[o * ld + i] = load(src[o * outer + i * inner]);
+  if (!same_type || src.col == 1 || src.row != 1) {
+    if (src.col <= src.row) {
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) tile[r * ld + c] = load(src.p[r * src.row + c * src.col]);
+    } else {
+      for (int64_t c = 0; c < cols; ++c)
+        for (int64_t r = 0; r < rows; ++r) tile[r * ld + c] = load(src.p[r * src.row + c * src.col]);
+    }
   }
-  for (int64_t o = 0; o < rows; ++o) {
-    A* row = dst + o * ld;
-    for (int64_t i = cols; i < round_up(cols, n); ++i) row[i] = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    A* row = tile + r * ld;
+    for (int64_t c = cols; c < ld; ++c) row[c] = 0;
     if constexpr (!std::is_same_v<F, Same>) {
-      for (int64_t i = 0; i < cols; i += n) simd::store(row + i, V(f(simd::load<V>(row + i))));
-      for (int64_t i = cols; i < round_up(cols, n); ++i) row[i] = 0;
+      for (int64_t c = 0; c < cols; c += n) simd::store(row + c, V(f(simd::load<V>(row + c))));
+      for (int64_t c = cols; c < ld; ++c) row[c] = 0;
     }
   }
 }
 
-// dst[o * outer + i * inner] = src[o * ld + i], where dst is dense along one of the two.
-template <class V, class T, class A = simd::lane_t<V>>
-IRSTD_INLINE void unpack(const A* src, int64_t ld, int64_t rows, int64_t cols, T* dst, int64_t outer, int64_t inner) {
+template <class A> struct Rows { A* p; int64_t ld; };
+
+// Rows of whole vectors for a grid: its own if it has such, else those of `tile`.
+template <class T, class A> IRSTD_INLINE Rows<A> rows_of(Grid<T> grid, int64_t cols, A* tile, int64_t ld) {
   if constexpr (std::is_same_v<A, T>)
-    if (inner != 1) return simd::transpose<V>(src, ld, rows, cols, dst, inner);
-  if (inner == 1) {
-    for (int64_t o = 0; o < rows; ++o)
-      for (int64_t i = 0; i < cols; ++i) dst[o * outer + i] = Store<T>::from(src[o * ld + i]);
+    if (grid.col == 1 && cols == ld) return {grid.p, grid.row};
+  return {tile, ld};
+}
+
+// dst(r, c) = tile[r * ld + c], where dst is dense along one of the two; nothing to do where rows_of has given rows of dst.
+template <class V, class T, class A> IRSTD_INLINE void unpack(Rows<A> tile, int64_t rows, int64_t cols, Grid<T> dst) {
+  if constexpr (std::is_same_v<A, T>) {
+    if (tile.p == dst.p) return;
+    if (dst.col != 1) return simd::transpose<V>(tile.p, tile.ld, rows, cols, dst.p, dst.col);
+  }
+  if (dst.col == 1) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) dst.p[r * dst.row + c] = Store<T>::from(tile.p[r * tile.ld + c]);
   } else {
-    for (int64_t i = 0; i < cols; ++i)
-      for (int64_t o = 0; o < rows; ++o) dst[o * outer + i * inner] = Store<T>::from(src[o * ld + i]);
+    for (int64_t c = 0; c < cols; ++c)
+      for (int64_t r = 0; r < rows; ++r) dst.p[r * dst.row + c * dst.col] = Store<T>::from(tile.p[r * tile.ld + c]);
   }
 }
 

@@ -1,12 +1,12 @@
 // Backward of bilinear_attention for planes larger than a tile, in three kernels; read by cuda.cu. dA is computed twice and the weights three times,
 // so that no block needs more than a tile of them: 8 L M E flops.
 #pragma once
-#include "ops/bilinear_attention/backward_plane.h"
+#include "ops/bilinear_attention/cuda_backward_plane.h"
 
 namespace irstd::bilinear_attention {
 
 // One block a tile of rows, over all columns: scale_i = 1 / sum_j exp, dot_i = sum_j A_ij dA_ij, and the tile's part of d_gamma = sum_i dot_i.
-template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blocks<I, I>) void rows_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
+template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void rows_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
   using A = accum_t<T>;
   using namespace tile;
   IRSTD_DYN_SHARED(A, shared);
@@ -56,7 +56,7 @@ template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blo
 }
 
 // One block a tile of columns, over all rows: dk_j = weight sum_i dT_ij q_i, d_weight's part sum_j k_j sum_i dT_ij q_i, and dq's part of these columns.
-template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blocks<I, I>) void cols_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
+template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void cols_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
   using A = accum_t<T>;
   using namespace tile;
   constexpr int kWarps = threads<I, I> / 32;
@@ -107,7 +107,7 @@ template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blo
 
 // d_value = gamma A^T grad (+ grad): one I x I tile of a plane's [M, E] a block, over all rows. The forward with rows and columns changed.
 template <class T, int I>
-__global__ __launch_bounds__(I * I / 16, tile::min_blocks<I, I>) void values_kernel(Problem<T> p, Planes<T> grad, bool add_grad, Partials<accum_t<T>> part, T* d_value) {
+__global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void values_kernel(Problem<T> p, Planes<T> grad, bool add_grad, Partials<accum_t<T>> part, T* d_value) {
   using A = accum_t<T>;
   using namespace tile;
   constexpr int kThreads = threads<I, I>, kGroups = kThreads / I;

@@ -19,8 +19,8 @@ install: $(PY) ## torch first (pinned, only where there is none), then this pack
 	  $(PY) -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(CONSTRAINED) torch; }
 	$(PY) -m pip install -q ".[$(EXTRAS)]"
 
-demo: install ## the main job
-	cd / && $(abspath $(PY)) -m python_models.cli demo --out $(or $(OUT),$(CURDIR)/demo)
+demo: install ## the main job; writes runs/demo, then runs/demo-2 and so on
+	$(VENV)/bin/irstd demo
 
 test: EXTRAS = train,viz,test
 test: install

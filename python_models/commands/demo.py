@@ -107,7 +107,8 @@ def _synthetic(folder: Path, seed: int) -> Path:
         if (known["seed"], known["size"], len(known["images"])) == (seed, SIZE, IMAGES):
             return folder
     except (OSError, ValueError, KeyError):
-        pass
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"demo: {folder} must be empty or hold synthetic images of an earlier demo, got other files") from None
     shutil.rmtree(folder, ignore_errors=True)
     return write_synthetic(folder, IMAGES, size=SIZE, seed=seed, raw=False, progress=True)
 

@@ -37,7 +37,7 @@ inline std::exception_ptr error; inline std::vector<Fiber>* fibers; inline Fiber
 inline uint3_ block_idx; inline dim3 block_dim, grid_dim;
 alignas(16) inline char dyn_shared[kSharedLimit + kGuard]; inline uint64_t slots[2][1024];
 inline int order = 0;                // of the threads between two barriers, and of the blocks: 0 ascending, 1 descending, 2 shuffled
-inline int64_t launches = 0, blocks = 0;
+inline std::string log;              // "kernel threads" of every launch, a line each
 inline void yield() { swapcontext(&cur->ctx, &sched); }
 inline void entry() { try { (*body)(); } catch (...) { error = std::current_exception(); } cur->done = true; swapcontext(&cur->ctx, &sched); }
 // No fiber of [lo, hi) leaves before all have arrived; a divergent barrier is an error, not a hang.
@@ -64,16 +64,16 @@ inline std::vector<unsigned> sequence(unsigned n) {
   if (order == 2) std::shuffle(s.begin(), s.end(), random);
   return s;
 }
-template <class K, class... A> void launch(K k, dim3 g, dim3 b, size_t shared, A... a) {
+template <class K, class... A> void launch(const char* name, K k, dim3 g, dim3 b, size_t shared, A... a) {
   const unsigned n = b.x * b.y * b.z; std::function<void()> f = [&] { k(a...); };
   if (n == 0 || n > 1024 || g.x == 0 || g.y == 0 || g.z == 0) throw std::runtime_error("launch of " + std::to_string(g.x) + " blocks of " + std::to_string(n) + " threads");
   if (shared > kSharedLimit) throw std::runtime_error("launch with " + std::to_string(shared) + " bytes of shared memory");
-  grid_dim = g; block_dim = b; body = &f; ++launches;
+  grid_dim = g; block_dim = b; body = &f; log += name + (" " + std::to_string(n)) + "\n";
   static thread_local std::vector<Fiber> fs;
   fs.resize(n); fibers = &fs;
   for (auto& x : fs) if (!x.stack) x.stack.reset(new char[kStack]);
   for (unsigned block : sequence(g.x * g.y * g.z)) {
-    block_idx = {block % g.x, block / g.x % g.y, block / (g.x * g.y)}; ++blocks;
+    block_idx = {block % g.x, block / g.x % g.y, block / (g.x * g.y)};
     ASAN_UNPOISON_MEMORY_REGION(dyn_shared, sizeof dyn_shared);
     std::memset(dyn_shared, 0xFF, shared + kGuard);  // NaN in every type
     ASAN_POISON_MEMORY_REGION(dyn_shared + shared, sizeof dyn_shared - shared);
@@ -108,7 +108,10 @@ template <class T> T __shfl_xor_sync(unsigned, T v, unsigned m) { return cpu_cud
 template <class T> T __shfl_sync(unsigned, T v, int l) { return cpu_cuda::shfl(v, unsigned(l)); }
 template <class T> T atomicAdd(T* p, T v) { T o = *p; *p += v; return o; }
 template <class T> T __ldg(const T* p) { return *p; }
-#define IRSTD_LAUNCH(kernel, grid, block, smem, stream, ...) cpu_cuda::launch(kernel, grid, block, smem, __VA_ARGS__)
+#define IRSTD_LAUNCH(kernel, grid, block, smem, stream, ...) cpu_cuda::launch(#kernel, kernel, grid, block, smem, __VA_ARGS__)
 #define IRSTD_DYN_SHARED(T, name) T* name = reinterpret_cast<T*>(cpu_cuda::dyn_shared)
 #define IRSTD_MAX_BLOCKS 3           // so that blocks take several turns
-extern "C" __attribute__((visibility("default"), used)) inline int64_t cpu_cuda_set_order(int order) { cpu_cuda::order = order; return cpu_cuda::blocks; }
+#define IRSTD_EXPORT extern "C" __attribute__((visibility("default"), used)) inline
+IRSTD_EXPORT void cpu_cuda_set_order(int order) { cpu_cuda::order = order; }
+// The launches since the last call.
+IRSTD_EXPORT const char* cpu_cuda_take_log() { static std::string taken; taken.swap(cpu_cuda::log); cpu_cuda::log.clear(); return taken.c_str(); }

@@ -10,6 +10,14 @@
 namespace irstd::bilinear_attention {
 namespace {
 
+// Tile edges, and whether the backward takes a plane in one block.
+int forward_tile(const Inputs& in) { return in.L <= 32 || in.E <= 32 ? 32 : 64; }
+
+// 64 x 64 weights beside two factors are more shared memory than a block has in double.
+int backward_tile(const Inputs& in) { return in.dtype == DType::f64 || (in.L <= 32 && in.M <= 32) ? 32 : 64; }
+
+bool backward_in_one_block(const Inputs& in) { return in.L <= backward_tile(in) && in.M <= backward_tile(in); }
+
 template <class T> Problem<T> problem(const Inputs& in) {
   using A = accum_t<T>;
   return {in.B, in.C, in.L, in.M, in.E, (const A*)in.q, (const A*)in.k, (const A*)in.weight, (const A*)in.gamma, planes<T>(in.value)};
@@ -51,13 +59,6 @@ template <int I, class T> void launch_backward(const Inputs& in, const Planes<T>
 }
 
 }  // namespace
-
-int forward_tile(const Inputs& in) { return in.L <= 32 || in.E <= 32 ? 32 : 64; }
-
-// 64 x 64 weights beside two factors are more shared memory than a block has in double.
-int backward_tile(const Inputs& in) { return in.dtype == DType::f64 || (in.L <= 32 && in.M <= 32) ? 32 : 64; }
-
-bool backward_in_one_block(const Inputs& in) { return in.L <= backward_tile(in) && in.M <= backward_tile(in); }
 
 int64_t backward_workspace(const Inputs& in) { return Parts(in).total(); }
 

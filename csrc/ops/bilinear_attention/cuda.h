@@ -28,9 +28,4 @@ int64_t backward_workspace(const Inputs& in);
 cudaError_t backward(const Inputs& in, View grad, bool add_grad, void* workspace, void* dq, void* dk, void* d_weight, void* d_value, void* d_gamma,
                      cudaStream_t stream);
 
-// What the launchers choose. Tile edge of the forward product; and whether the backward takes a plane in one block (else tile by tile).
-int forward_tile(const Inputs& in);
-int backward_tile(const Inputs& in);
-bool backward_in_one_block(const Inputs& in);
-
 }  // namespace irstd::bilinear_attention

@@ -10,6 +10,14 @@
 namespace irstd::linear_cross_attention {
 namespace {
 
+int feature_tile(int64_t features) { return features <= 32 ? 32 : 64; }
+
+// Blocks of at least 128 tokens, and at most 128 blocks.
+int64_t state_splits(int64_t tokens) {
+  const int64_t splits = tile::ceil_div(tokens, 128);
+  return splits < 1 ? 1 : splits > 128 ? 128 : splits;
+}
+
 // What a state takes of the workspace: its parts, and the sum of them (the same numbers where there is one part).
 int64_t parts_size(const Inputs& in, int64_t splits) { return in.B * in.h * state_size(in.d, in.e) * splits; }
 
@@ -58,14 +66,6 @@ template <int I, int J, class T> void launch_keys(const Inputs& in, const accum_
 }
 
 }  // namespace
-
-int feature_tile(int64_t features) { return features <= 32 ? 32 : 64; }
-
-// Blocks of at least 128 tokens, and at most 128 blocks.
-int64_t state_splits(int64_t tokens) {
-  const int64_t splits = tile::ceil_div(tokens, 128);
-  return splits < 1 ? 1 : splits > 128 ? 128 : splits;
-}
 
 int64_t forward_workspace(const Inputs& in) { return parts_size(in, 1) + parts_size(in, state_splits(in.M)); }
 

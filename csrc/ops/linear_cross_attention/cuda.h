@@ -26,8 +26,4 @@ int64_t backward_workspace(const Inputs& in);
 cudaError_t forward(const Inputs& in, View out, void* workspace, cudaStream_t stream);
 cudaError_t backward(const Inputs& in, View grad, View dq, View dk, View dv, void* workspace, cudaStream_t stream);
 
-// What the launchers choose: the tile's edge over a feature dimension, and over how many blocks the tokens of a head are split for the state.
-int feature_tile(int64_t features);
-int64_t state_splits(int64_t tokens);
-
 }  // namespace irstd::linear_cross_attention

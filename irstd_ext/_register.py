@@ -61,7 +61,7 @@ def register(op: str, *, fake: Callable, backward_fake: Callable, setup_context:
     torch.library.register_autograd(f"irstd_ext::{gradient}", no_double_backward)
     _flops.register(getattr(torch.ops.irstd_ext, op), flops)
     _flops.register(getattr(torch.ops.irstd_ext, gradient), backward_flops)
-    torch.library.register_vmap(f"irstd_ext::{op}", vmap)
+    torch.library.register_vmap(f"irstd_ext::{op}", _with_defaults(op, vmap))
     for device in ("CPU", "CUDA"):
         _library(f"Autocast{device}").impl(op, _with_autocast_off(getattr(torch.ops.irstd_ext, op), autocast, device.lower()))
     if _load.cuda_backend == "triton":
@@ -76,6 +76,17 @@ def _all_arguments(op: str, backward: Callable) -> Callable:
     def run(ctx, grad):
         need = ctx.needs_input_grad
         return tuple(backward(ctx, (*need, *[False] * (count - len(need))), grad))[: len(need)]
+
+    return run
+
+
+def _with_defaults(op: str, vmap: Callable) -> Callable:
+    """The same for batching rules."""
+    arguments = getattr(torch.ops.irstd_ext, op).default._schema.arguments
+
+    def run(info, in_dims, *args):
+        missing = arguments[len(args) :]
+        return vmap(info, (*in_dims, *[None] * len(missing)), *args, *[a.default_value for a in missing])
 
     return run
 

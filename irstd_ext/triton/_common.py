@@ -9,8 +9,8 @@ def accum_type(t: Tensor) -> tl.dtype:
     return tl.float64 if t.dtype == torch.float64 else tl.float32
 
 
-def tile(n: int, most: int = 64) -> int:
-    """The power of two, 16 to `most`, that covers n best: 16 is the least a product takes."""
+def tile(n: int, most: int = 32) -> int:
+    """The power of two, 16 to `most`, that covers n best: 16 is the least a product takes, and one of 64 x 64 x 64 takes ten seconds to compile."""
     return max(16, min(most, triton.next_power_of_2(n)))
 
 

@@ -178,7 +178,7 @@ def _dense(value, *small):
 def _backward_tiles(L, M, value):
     """Tiles of rows, columns and the summed dimension, and whether a program takes a plane. Double has half the registers."""
     most = 32 if value.dtype == torch.float64 else 64
-    return tile(L, most), tile(M, most), tile(value.shape[3], 32), max(L, M) <= most
+    return tile(L, most), tile(M, most), tile(value.shape[3]), max(L, M) <= most
 
 
 def bilinear_attention(q, k, weight, value, gamma, residual=None, bias=None):
@@ -189,7 +189,7 @@ def bilinear_attention(q, k, weight, value, gamma, residual=None, bias=None):
     residual = value if residual is None else residual
     B, C, M, E = value.shape
     L = q.shape[1]
-    bi, bj, be = tile(L, 32), tile(M, 32), tile(E, 32)
+    bi, bj, be = tile(L), tile(M), tile(E)
     rows, cols = triton.cdiv(L, bi), triton.cdiv(E, be)
     with torch.cuda.device_of(value):
         qa, ka, wa, ga = _dense(value, q, k, weight, gamma)

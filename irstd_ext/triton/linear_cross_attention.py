@@ -150,8 +150,7 @@ def values_kernel(k, d_states, dv, h, m, d, e, k_b, k_h, k_n, k_f, o_b, o_h, o_n
 
 
 def _tiles(t, d, e):
-    most = 32 if t.dtype == torch.float64 else 64
-    return dict(ACC=accum_type(t), BD=tile(d, most), BE=tile(e, most))
+    return dict(ACC=accum_type(t), BD=tile(d), BE=tile(e))
 
 
 def _state(a, b, inverse=None, d_norm=None):

@@ -1,4 +1,6 @@
 """The ways an operator can be run, behind one interface for the generic suite."""
+import ctypes
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from cuda_on_cpu.build import compiler, library
 from irstd_ext import _load
 from torch import Tensor
 
-from ops.triton_worker import receive, send
+from ops.triton_worker import pack, receive, send
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,16 @@ class Cpu(Backend):
 
 
 @cache
-def _load_cuda_on_cpu(op: str) -> None:
+def cuda_on_cpu_library(op: str) -> ctypes.CDLL:
+    """Loads the op's kernels for the CPU (instrumented where CUDA_ON_CPU_SANITIZE is set) as torch.ops.irstd_cuda_on_cpu.<op> and <op>_backward. The library
+    has cpu_cuda_set_order(0 | 1 | 2), the order in which threads and blocks run, and cpu_cuda_take_log(), the launches since its last call."""
+    path = library(op, sanitize=bool(os.environ.get("CUDA_ON_CPU_SANITIZE")))
     for name in (op, f"{op}_backward"):
         torch.library.define(f"irstd_cuda_on_cpu::{name}", str(getattr(torch.ops.irstd_ext, name).default._schema).split(name, 1)[1])
-    torch.ops.load_library(str(library(op)))
+    torch.ops.load_library(str(path))
+    loaded = ctypes.CDLL(str(path))
+    loaded.cpu_cuda_take_log.restype = ctypes.c_char_p
+    return loaded
 
 
 class CudaOnCpu(Backend):
@@ -58,7 +66,7 @@ class CudaOnCpu(Backend):
         return (True, "") if compiler() else (False, "there is no C++ compiler")
 
     def run(self, op, function, args):
-        _load_cuda_on_cpu(op)
+        cuda_on_cpu_library(op)
         return getattr(torch.ops.irstd_cuda_on_cpu, function)(*args)
 
 
@@ -70,7 +78,7 @@ class TritonInterpreter(Backend):
 
     def run(self, op, function, args):
         worker = _worker()
-        send(worker.stdin, (op, function, args))
+        send(worker.stdin, (op, function, [pack(a) for a in args]))
         answer = receive(worker.stdout)
         if answer is None:
             raise RuntimeError(f"the Triton worker died with status {worker.wait()}")

@@ -72,3 +72,9 @@ class TestBilinearAttention(OpTests):
         far.copy_(value)
         near = far.contiguous()
         assert torch.equal(bilinear_attention(q, k, w, far, gamma), bilinear_attention(q, k, w, near, gamma))
+
+    def test_vmap_without_the_optional_arguments(self):
+        q, k, w, value, gamma, *_ = SPEC.args(dict(B=2, C=3, L=6, M=6, E=5), torch.float32)
+        many = torch.stack([value, value + 1, value * 2])
+        got = torch.vmap(lambda v: bilinear_attention(q, k, w, v, gamma))(many)
+        assert torch.allclose(got, torch.stack([bilinear_attention(q, k, w, v, gamma) for v in many]), rtol=0, atol=1e-6)

@@ -27,6 +27,21 @@ def receive(stream):
     return torch.load(io.BytesIO(stream.read(struct.unpack("<q", head)[0])), weights_only=True)
 
 
+def pack(a):
+    """A tensor spread over much more memory than it fills, as its numbers and where they go."""
+    if not isinstance(a, torch.Tensor) or a.untyped_storage().nbytes() < 1 << 26:
+        return a
+    return ("spread", a.contiguous(), a.untyped_storage().nbytes() // a.element_size(), list(a.stride()), a.storage_offset())
+
+
+def unpack(a):
+    if not isinstance(a, tuple):
+        return a
+    _, data, storage, stride, offset = a
+    spread = torch.empty(storage, dtype=data.dtype).as_strided(data.shape, stride, offset)  # only the pages written are taken
+    return spread.copy_(data)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     numpy.seterr(all="ignore")  # masked lanes divide by 0
@@ -35,7 +50,7 @@ def main() -> None:
     while (request := receive(sys.stdin.buffer)) is not None:
         op, function, args = request
         try:
-            answer = getattr(import_module(f"irstd_ext.triton.{op}"), function)(*args), ""
+            answer = getattr(import_module(f"irstd_ext.triton.{op}"), function)(*[unpack(a) for a in args]), ""
         except Exception as error:
             answer = None, str(error)
         send(answers, answer)

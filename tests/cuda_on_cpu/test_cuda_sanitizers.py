@@ -14,6 +14,7 @@ SIZES = {
     "linear_cross_attention": ["B=2, h=3, N=5, M=11, d=7, e=9", "B=1, h=1, N=65, M=130, d=3, e=2", "B=1, h=1, N=2, M=3, d=65, e=33"],
 }
 RUN = """
+import torch
 from irstd_ext.testing import load_spec
 from ops.backends import BACKENDS
 from ops.suite import layouts

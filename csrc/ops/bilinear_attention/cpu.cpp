@@ -39,7 +39,7 @@ template <class A> struct Image {
 template <class V, class A> IRSTD_INLINE void weights(const Image<A>& image, A slope, int64_t i0, int64_t rows, int64_t M, A* p, A* scale) {
   constexpr int n = simd::lanes<V>;
   for (int64_t i = 0; i < rows; i += n) {
-    const V a = slope * simd::load<V>(&image.q[i0 + i]);
+    const V a = slope * simd::load<V>(image.q.data() + i0 + i);
     const V top = peak(a, simd::splat<V>(image.lowest), simd::splat<V>(image.highest));
     V total{};
     for (int64_t j = 0; j < M; ++j) {
@@ -78,7 +78,7 @@ template <class T, class A> struct Forward {
         T* o = out + (plane * s.L + i0) * s.E;
         for (int64_t r = 0; r < rows; ++r)
           map_row<V>(s.E, res + r * rs.r, rs.e, o + r * s.E, [&](V x, int64_t e) __attribute__((always_inline)) {
-            return add_residual(x, gamma, V(simd::load<V>(&mixed[r * ld + e]) * scale[r]));
+            return add_residual(x, gamma, V(simd::load<V>(mixed.data() + r * ld + e) * scale[r]));
           });
       }
     }
@@ -120,7 +120,7 @@ template <class T, class A> struct Backward {
         const int64_t rows = std::min(kRows, s.L - i0), padded = round_up(rows, n);
         g.template take<V>(grad + b * gs.b + c * gs.c + i0 * gs.r, rows, s.E, gs.r, gs.e);
         simd::transpose<V>(g.data, g.ld, rows, s.E, grad_t.data(), kRows);
-        for (int64_t e = 0; e < s.E; ++e) std::fill(&grad_t[e * kRows] + rows, &grad_t[e * kRows] + padded, A(0));
+        for (int64_t e = 0; e < s.E; ++e) std::fill(grad_t.data() + e * kRows + rows, grad_t.data() + e * kRows + padded, A(0));
         gemm::multiply<V>(s.M, padded, s.E, val.data, val.ld, 1, grad_t.data(), kRows, dp.data(), kRows, false);
         weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data());
         for (int64_t i = 0; i < padded; i += n) logit_gradients<V>(image, i0, i, p.data(), dp.data(), scale.data(), dots.data(), u.data(), t.data());
@@ -131,22 +131,22 @@ template <class T, class A> struct Backward {
         }
         gemm::multiply<V>(s.M, ld, rows, p.data(), kRows, 1, g.data, g.ld, dv.data(), ld, i0 > 0);
       }
-      for (int64_t j = 0; j < s.M; ++j) dk_part[plane * s.M + j] = weight[c] * simd::sum(simd::load<V>(&t[j * n]));
+      for (int64_t j = 0; j < s.M; ++j) dk_part[plane * s.M + j] = weight[c] * simd::sum(simd::load<V>(t.data() + j * n));
       dw_part[plane] = dw, dg_part[plane] = dg;
       const T* own = grad + b * gs.b + c * gs.c;
       for (int64_t j = 0; j < s.M; ++j) {
         T* d = d_value + (plane * s.M + j) * s.E;
         if (add_grad)
-          map_row<V>(s.E, own + j * gs.r, gs.e, d, [&](V x, int64_t e) __attribute__((always_inline)) { return V(x + gamma * simd::load<V>(&dv[j * ld + e])); });
+          map_row<V>(s.E, own + j * gs.r, gs.e, d, [&](V x, int64_t e) __attribute__((always_inline)) { return V(x + gamma * simd::load<V>(dv.data() + j * ld + e)); });
         else
-          map_row<V>(s.E, d, 1, d, [&](V, int64_t e) __attribute__((always_inline)) { return V(gamma * simd::load<V>(&dv[j * ld + e])); });
+          map_row<V>(s.E, d, 1, d, [&](V, int64_t e) __attribute__((always_inline)) { return V(gamma * simd::load<V>(dv.data() + j * ld + e)); });
       }
     }
   }
 
   // One vector of rows: p becomes the softmax, dots = sum_j A dA, u = sum_j dT k; t[j] += dT q, lane by lane.
   template <class V> IRSTD_INLINE void logit_gradients(const Image<A>& image, int64_t i0, int64_t i, A* p, const A* dp, const A* scale, A* dots, A* u, A* t) const {
-    const V norm = simd::load<V>(scale + i), qi = simd::load<V>(&image.q[i0 + i]);
+    const V norm = simd::load<V>(scale + i), qi = simd::load<V>(image.q.data() + i0 + i);
     constexpr int n = simd::lanes<V>;
     V dot{}, du{};
     for (int64_t j = 0; j < s.M; ++j) {
@@ -226,9 +226,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
     torch::stable::parallel_for(0, s.B, 1, [&](int64_t begin, int64_t end) {
       std::vector<double> total;
       for (int64_t b = begin; b < end; ++b) {
-        sum_over(&dq_part[b * s.C * s.L], s.C, s.L, total);
+        sum_over(dq_part.data() + b * s.C * s.L, s.C, s.L, total);
         store_as(total, (A*)dq.mutable_data_ptr() + b * s.L);
-        sum_over(&dk_part[b * s.C * s.M], s.C, s.M, total);
+        sum_over(dk_part.data() + b * s.C * s.M, s.C, s.M, total);
         store_as(total, (A*)dk.mutable_data_ptr() + b * s.M);
       }
     });

@@ -9,7 +9,7 @@
 namespace irstd::linear_cross_attention {
 
 // Tokens that are summed in one go: the unit of work and of rounding, whatever the number of threads.
-constexpr int64_t kChunk = 512;
+constexpr int64_t kChunk = 256;
 inline int64_t chunks(int64_t tokens) { return (tokens + kChunk - 1) / kChunk; }
 
 // phi of a vector, and the next cache line of every block that will be needed soon.
@@ -63,11 +63,15 @@ template <class T, class A> struct Kernels {
     }
   };
 
-  // S = (S +) left right for left a tile [d, kBlock], right [tokens, e].
-  template <class V> IRSTD_INLINE void add_outer(const A* left, Grid<const T> right, int64_t tokens, A* tile, A* S, bool add) const {
-    Rows<const A> rows = rows_of<const T, const A>(right, s.e, tile, ld);
-    if (rows.p == tile) pack<V>(right, tokens, s.e, tile, ld);
-    gemm::product<V>({s.d, ld, tokens, left, kBlock, 1, rows.p, rows.ld, S, ld, add});
+  // S = (S +) left right for left a tile [d, kBlock], right [tokens, e]. The block is summed by itself first: short sums keep more digits.
+  struct Outer { A *tile, *sum; };
+  Outer outer(Scratch<A>& memory) const { return {memory.take(kBlock * ld), memory.take(s.d * ld)}; }
+  template <class V> IRSTD_INLINE void add_outer(const A* left, Grid<const T> right, int64_t tokens, Outer use, A* S, bool first) const {
+    const Rows<const A> rows = rows_of<const T, const A>(right, s.e, use.tile, ld);
+    if (rows.p == use.tile) pack<V>(right, tokens, s.e, use.tile, ld);
+    gemm::product<V>({s.d, ld, tokens, left, kBlock, 1, rows.p, rows.ld, first ? S : use.sum, ld, false});
+    if (!first)
+      for (int64_t x = 0; x < s.d * ld; x += simd::lanes<V>) simd::store(S + x, V(simd::load<V>(S + x) + simd::load<V>(use.sum + x)));
   }
 
   // out = left^T S for left a tile [d, kBlock].
@@ -89,7 +93,8 @@ template <class T, class A> struct Kernels {
     using V = simd::vec<A, Bytes>;
     constexpr int n = simd::lanes<V>;
     Scratch<A> memory;
-    A *key = memory.take(s.d * kBlock), *value = memory.take(kBlock * ld);
+    A* key = memory.take(s.d * kBlock);
+    const Outer work = outer(memory);
     const LaneSums<V> z{memory.take(s.d * n), s.d};
     z.clear();
     for_blocks(s.M, begin, end, [&](int64_t head, int64_t chunk, int64_t t, int64_t tokens, bool first) __attribute__((always_inline)) {
@@ -101,7 +106,7 @@ template <class T, class A> struct Kernels {
         for (int64_t j = 0; j < kBlock; j += n) sum += simd::load<V>(key + f * kBlock + j);
         z.add(f, sum);
       }
-      add_outer<V>(key, vt.by_token(), tokens, value, partial.S(chunk), !first);
+      add_outer<V>(key, vt.by_token(), tokens, work, partial.S(chunk), first);
     }, [&](int64_t chunk) __attribute__((always_inline)) {
       z.take(partial.z(chunk));
       z.clear();
@@ -163,7 +168,8 @@ template <class T, class A> struct Kernels {
     using V = simd::vec<A, Bytes>;
     constexpr int n = simd::lanes<V>;
     Scratch<A> memory;
-    A *query = memory.take(s.d * kBlock), *g = memory.take(s.e * kBlock), *g_rows = memory.take(kBlock * ld), *u = memory.take(s.d * kBlock);
+    A *query = memory.take(s.d * kBlock), *g = memory.take(s.e * kBlock), *u = memory.take(s.d * kBlock);
+    const Outer work = outer(memory);
     const LaneSums<V> dz{memory.take(s.d * n), s.d};
     dz.clear();
     for_blocks(s.N, begin, end, [&](int64_t head, int64_t chunk, int64_t t, int64_t tokens, bool first) __attribute__((always_inline)) {
@@ -195,7 +201,7 @@ template <class T, class A> struct Kernels {
         dz.add(f, sum);
       }
       unpack<V>(rows, s.d, tokens, to.by_feature());
-      add_outer<V>(query, gt.by_token(), tokens, g_rows, partial_grad.S(chunk), !first);
+      add_outer<V>(query, gt.by_token(), tokens, work, partial_grad.S(chunk), first);
     }, [&](int64_t chunk) __attribute__((always_inline)) {
       dz.take(partial_grad.z(chunk));
       dz.clear();

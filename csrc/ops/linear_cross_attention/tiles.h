@@ -10,7 +10,7 @@
 namespace irstd::linear_cross_attention {
 
 // Tokens at a time, a multiple of every vector's lanes: four tiles of 32 features stay in L1.
-constexpr int64_t kBlock = 128;
+constexpr int64_t kBlock = 64;
 
 // rows x cols numbers anywhere in memory.
 template <class T> struct Grid { T* p; int64_t row, col; };
@@ -62,37 +62,46 @@ struct Lines {
 
 struct Same { template <class V> IRSTD_INLINE V operator()(V x) const { return x; } };
 
-// tile[r * ld + c] = f(src(r, c)), zero from column `cols` to ld, which is whole vectors.
-template <class V, class T, class F = Same, class A = simd::lane_t<V>>
-IRSTD_INLINE void pack(Grid<const T> src, int64_t rows, int64_t cols, std::type_identity_t<A>* tile, int64_t ld, F f = {}) {
-  constexpr int n = simd::lanes<V>;
-  constexpr bool same_type = std::is_same_v<A, T>;
-  if constexpr (same_type) {
-    if (src.col == 1 && cols == ld) {
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t c = 0; c < cols; c += n) simd::store(tile + r * ld + c, V(f(simd::load<V>(src.p + r * src.row + c))));
-      return;
-    }
-    if (src.col != 1 && src.row == 1) simd::transpose<V>(src.p, src.col, cols, rows, tile, ld);
-  }
-  if (!same_type || src.col == 1 || src.row != 1) {
-    if (src.col <= src.row) {
+// tile[r * ld + c] = src(r, c), zero from column `cols` to ld. Compiled once per type and width, like Scatter.
+template <class T, class A> struct Gather {
+  Grid<const T> src;
+  int64_t rows, cols;
+  A* tile;
+  int64_t ld;
+  template <int Bytes> IRSTD_INLINE void operator()() const {
+    bool done = false;
+    if constexpr (std::is_same_v<A, T>)
+      if (src.row == 1 && src.col != 1) simd::transpose<simd::vec<A, Bytes>>(src.p, src.col, cols, rows, tile, ld), done = true;
+    if (done) {
+    } else if (src.col <= src.row) {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) tile[r * ld + c] = load(src.p[r * src.row + c * src.col]);
     } else {
       for (int64_t c = 0; c < cols; ++c)
         for (int64_t r = 0; r < rows; ++r) tile[r * ld + c] = load(src.p[r * src.row + c * src.col]);
     }
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = cols; c < ld; ++c) tile[r * ld + c] = 0;
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    A* row = tile + r * ld;
-    for (int64_t c = cols; c < ld; ++c) row[c] = 0;
-    if constexpr (!std::is_same_v<F, Same>) {
-      for (int64_t c = 0; c < cols; c += n) simd::store(row + c, V(f(simd::load<V>(row + c))));
-      for (int64_t c = cols; c < ld; ++c) row[c] = 0;
+};
+
+// dst(r, c) = tile[r * ld + c], where dst is dense along one of the two.
+template <class T, class A> struct Scatter {
+  const A* tile;
+  int64_t ld, rows, cols;
+  Grid<T> dst;
+  template <int Bytes> IRSTD_INLINE void operator()() const {
+    if constexpr (std::is_same_v<A, T>)
+      if (dst.col != 1) return simd::transpose<simd::vec<A, Bytes>>(tile, ld, rows, cols, dst.p, dst.col);
+    if (dst.col == 1) {
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < cols; ++c) dst.p[r * dst.row + c] = Store<T>::from(tile[r * ld + c]);
+    } else {
+      for (int64_t c = 0; c < cols; ++c)
+        for (int64_t r = 0; r < rows; ++r) dst.p[r * dst.row + c * dst.col] = Store<T>::from(tile[r * ld + c]);
     }
   }
-}
+};
 
 template <class A> struct Rows { A* p; int64_t ld; };
 
@@ -103,19 +112,23 @@ template <class T, class A> IRSTD_INLINE Rows<A> rows_of(Grid<T> grid, int64_t c
   return {tile, ld};
 }
 
-// dst(r, c) = tile[r * ld + c], where dst is dense along one of the two; nothing to do where rows_of has given rows of dst.
+// tile[r * ld + c] = f(src(r, c)), zero from column `cols` to ld, which is whole vectors.
+template <class V, class T, class F = Same, class A = simd::lane_t<V>>
+IRSTD_INLINE void pack(Grid<const T> src, int64_t rows, int64_t cols, std::type_identity_t<A>* tile, int64_t ld, F f = {}) {
+  const Rows<const A> from = rows_of<const T, const A>(src, cols, tile, ld);
+  if (from.p == tile) simd::call<sizeof(V)>(Gather<T, A>{src, rows, cols, tile, ld});
+  if (std::is_same_v<F, Same> && from.p == tile) return;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < ld; c += simd::lanes<V>) simd::store(tile + r * ld + c, V(f(simd::load<V>(from.p + r * from.ld + c))));
+    for (int64_t c = cols; c < ld; ++c) tile[r * ld + c] = 0;
+  }
+}
+
+// The way back; nothing to do where rows_of has given rows of dst.
 template <class V, class T, class A> IRSTD_INLINE void unpack(Rows<A> tile, int64_t rows, int64_t cols, Grid<T> dst) {
-  if constexpr (std::is_same_v<A, T>) {
+  if constexpr (std::is_same_v<A, T>)
     if (tile.p == dst.p) return;
-    if (dst.col != 1) return simd::transpose<V>(tile.p, tile.ld, rows, cols, dst.p, dst.col);
-  }
-  if (dst.col == 1) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < cols; ++c) dst.p[r * dst.row + c] = Store<T>::from(tile.p[r * tile.ld + c]);
-  } else {
-    for (int64_t c = 0; c < cols; ++c)
-      for (int64_t r = 0; r < rows; ++r) dst.p[r * dst.row + c * dst.col] = Store<T>::from(tile.p[r * tile.ld + c]);
-  }
+  simd::call<sizeof(V)>(Scatter<T, A>{tile.p, tile.ld, rows, cols, dst});
 }
 
 }  // namespace irstd::linear_cross_attention

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ..ops.bilinear_attention import _fake, _fake_backward
-from ._common import accum_type, product, sums, tile
+from ._common import accum_type, product, rows, sums, tile
 
 
 @triton.jit
@@ -176,8 +176,8 @@ def _dense(value, *small):
 
 
 def _backward_tiles(L, M, value):
-    """Tiles of rows, columns and the summed dimension, and whether a program takes a plane. Double has half the registers."""
-    most = 32 if value.dtype == torch.float64 else 64
+    """Tiles of rows, columns and the summed dimension, and whether a program takes a plane."""
+    most = rows(value)
     return tile(L, most), tile(M, most), tile(value.shape[3]), max(L, M) <= most
 
 
@@ -190,10 +190,10 @@ def bilinear_attention(q, k, weight, value, gamma, residual=None, bias=None):
     B, C, M, E = value.shape
     L = q.shape[1]
     bi, bj, be = tile(L), tile(M), tile(E)
-    rows, cols = triton.cdiv(L, bi), triton.cdiv(E, be)
+    row_tiles, col_tiles = triton.cdiv(L, bi), triton.cdiv(E, be)
     with torch.cuda.device_of(value):
         qa, ka, wa, ga = _dense(value, q, k, weight, gamma)
-        forward_kernel[(B * C * rows * cols,)](qa, ka, wa, ga, value, residual, out, C, L, M, E, *value.stride(), *residual.stride(), rows, cols,
+        forward_kernel[(B * C * row_tiles * col_tiles,)](qa, ka, wa, ga, value, residual, out, C, L, M, E, *value.stride(), *residual.stride(), row_tiles, col_tiles,
                                                ACC=accum_type(value), BI=bi, BJ=bj, BE=be)
     return out
 
@@ -204,22 +204,24 @@ def bilinear_attention_backward(grad, q, k, weight, value, gamma, add_grad):
     B, C, M, E = value.shape
     L, planes = q.shape[1], B * C
     bi, bj, be, whole = _backward_tiles(L, M, value)
-    rows, cols = (1, 1) if whole else (triton.cdiv(L, bi), triton.cdiv(M, bj))
+    row_tiles, col_tiles = (1, 1) if whole else (triton.cdiv(L, bi), triton.cdiv(M, bj))
     tiles = dict(ACC=accum_type(value), BI=bi, BJ=bj, BE=be)
     with torch.cuda.device_of(value):
         qa, ka, wa, ga = small = _dense(value, q, k, weight, gamma)
-        n = [planes * cols * L, planes * M, planes * cols, planes * rows, planes * L, planes * L]  # [B, C, JT, L] [B, C, M] [B, JT, C] [B, C, IT] and rows
+        n = [planes * col_tiles * L, planes * M, planes * col_tiles, planes * row_tiles, planes * L, planes * L]  # [B, C, JT, L] [B, C, M] [B, JT, C] [B, C, IT] and rows
         dq_part, dk_part, dw_part, dg_part, scale, dots = qa.new_empty(sum(n)).split(n)
         strides = C, L, M, E, *value.stride(), *grad.stride()
         if planes and whole:
             plane_kernel[(planes,)](*small, value, grad, dq_part, dk_part, dw_part, dg_part, d_value, *strides, ADD=add_grad, **tiles)
         elif planes:
-            if rows:
-                rows_kernel[(planes * rows,)](qa, ka, wa, value, grad, scale, dots, dg_part, *strides, rows, **tiles)
-            cols_kernel[(planes * cols,)](*small, value, grad, scale, dots, dq_part, dk_part, dw_part, *strides, cols, **tiles)
+            if row_tiles:
+                rows_kernel[(planes * row_tiles,)](qa, ka, wa, value, grad, scale, dots, dg_part, *strides, row_tiles, **tiles)
+            cols_kernel[(planes * col_tiles,)](*small, value, grad, scale, dots, dq_part, dk_part, dw_part, *strides, col_tiles, **tiles)
             if E:
                 e_tiles = triton.cdiv(E, be)
-                values_kernel[(planes * cols * e_tiles,)](*small, grad, scale, d_value, C, L, M, E, *grad.stride(), cols, e_tiles, ADD=add_grad, **tiles)
-        for part, out, batches, count, width in ((dq_part, dq, B, C * cols, L), (dk_part, dk, B, C, M), (dw_part, dw, 1, B * cols, C), (dg_part, dg, 1, planes * rows, 1)):
-            sums(part, out, batches, count, width)
+                values_kernel[(planes * col_tiles * e_tiles,)](*small, grad, scale, d_value, C, L, M, E, *grad.stride(), col_tiles, e_tiles, ADD=add_grad, **tiles)
+        sums(dq_part, dq, B, C * col_tiles, L)
+        sums(dk_part, dk, B, C, M)
+        sums(dw_part, dw, 1, B * col_tiles, C)
+        sums(dg_part, dg, 1, planes * row_tiles, 1)
     return dq, dk, dw, d_value, dg

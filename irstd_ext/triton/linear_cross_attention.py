@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 
 from ..ops.linear_cross_attention import _fake, _fake_backward
-from ._common import accum_type, exponential, product, sums, tile
+from ._common import accum_type, exponential, product, rows, sums, tile
 
 
 @triton.jit
@@ -150,7 +150,7 @@ def values_kernel(k, d_states, dv, h, m, d, e, k_b, k_h, k_n, k_f, o_b, o_h, o_n
 
 
 def _tiles(t, d, e):
-    return dict(ACC=accum_type(t), BD=tile(d), BE=tile(e))
+    return dict(ACC=accum_type(t), BT=rows(t), BD=tile(d), BE=tile(e))
 
 
 def _state(a, b, inverse=None, d_norm=None):
@@ -168,7 +168,7 @@ def _state(a, b, inverse=None, d_norm=None):
         return part[:, 0]
     queries = inverse is not None
     state_kernel[(heads * splits * grid[0] * grid[1],)](a, b, inverse if queries else part, d_norm if queries else part, part, h, n, d, e, *a.stride(), *b.stride(),
-                                                        splits, per_split, *grid, QUERIES=queries, BT=step, **tiles)
+                                                        splits, per_split, *grid, QUERIES=queries, **{**tiles, "BT": step})
     if splits == 1:
         return part[:, 0]
     total = a.new_empty(heads, d * (e + 1), dtype=wide)
@@ -183,10 +183,10 @@ def linear_cross_attention(q, k, v, eps=1e-6):
         return out
     B, h, n, d = q.shape
     e, tiles = v.shape[3], _tiles(q, d, v.shape[3])
-    t_tiles, e_tiles = triton.cdiv(n, 64), triton.cdiv(e, tiles["BE"])
+    t_tiles, e_tiles = triton.cdiv(n, tiles["BT"]), triton.cdiv(e, tiles["BE"])
     with torch.cuda.device_of(q):
         states = _state(k, v)
-        forward_kernel[(B * h * t_tiles * e_tiles,)](q, states, out, h, n, d, e, *q.stride(), *out.stride(), t_tiles, e_tiles, EPS=float(eps), BT=64, **tiles)
+        forward_kernel[(B * h * t_tiles * e_tiles,)](q, states, out, h, n, d, e, *q.stride(), *out.stride(), t_tiles, e_tiles, EPS=float(eps), **tiles)
     return out
 
 
@@ -198,14 +198,14 @@ def linear_cross_attention_backward(grad, q, k, v, eps):
     with torch.cuda.device_of(q):
         states = _state(k, v)
         inverse, d_norm = states.new_empty(2, B * h * n)
-        t_tiles = triton.cdiv(n, 64)
+        t_tiles = triton.cdiv(n, tiles["BT"])
         if dq.numel():
-            queries_kernel[(B * h * t_tiles,)](q, grad, states, inverse, d_norm, dq, h, n, d, e, *q.stride(), *grad.stride(), *dq.stride(), t_tiles, EPS=float(eps), BT=64,
+            queries_kernel[(B * h * t_tiles,)](q, grad, states, inverse, d_norm, dq, h, n, d, e, *q.stride(), *grad.stride(), *dq.stride(), t_tiles, EPS=float(eps),
                                                **tiles)
         d_states = _state(q, grad, inverse, d_norm)
-        t_tiles, d_tiles, e_tiles = triton.cdiv(m, 64), triton.cdiv(d, tiles["BD"]), triton.cdiv(e, tiles["BE"])
+        t_tiles, d_tiles, e_tiles = triton.cdiv(m, tiles["BT"]), triton.cdiv(d, tiles["BD"]), triton.cdiv(e, tiles["BE"])
         if dk.numel():
-            keys_kernel[(B * h * t_tiles * d_tiles,)](k, v, d_states, dk, h, m, d, e, *k.stride(), *v.stride(), *dk.stride(), t_tiles, d_tiles, BT=64, **tiles)
+            keys_kernel[(B * h * t_tiles * d_tiles,)](k, v, d_states, dk, h, m, d, e, *k.stride(), *v.stride(), *dk.stride(), t_tiles, d_tiles, **tiles)
         if dv.numel():
-            values_kernel[(B * h * t_tiles * e_tiles,)](k, d_states, dv, h, m, d, e, *k.stride(), *dv.stride(), t_tiles, e_tiles, BT=64, **tiles)
+            values_kernel[(B * h * t_tiles * e_tiles,)](k, d_states, dv, h, m, d, e, *k.stride(), *dv.stride(), t_tiles, e_tiles, **tiles)
     return dq, dk, dv

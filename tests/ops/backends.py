@@ -5,6 +5,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional
@@ -74,7 +76,12 @@ class TritonInterpreter(Backend):
     """irstd_ext/triton/<op>.py on CPU tensors, in a process of its own."""
 
     def available(self):
-        return (True, "") if find_spec("triton") else (False, "triton is not installed")
+        if not find_spec("triton"):
+            return False, "triton is not installed"
+        has = {name: tuple(map(int, version(name).split(".")[:2])) for name in ("triton", "numpy")}
+        if has["triton"] < (3, 7) and has["numpy"] >= (2, 4):
+            return False, f"the interpreter of triton {version('triton')} does not run on numpy {version('numpy')}: it makes numbers of arrays"
+        return True, ""
 
     def run(self, op, function, args):
         worker = _worker()
@@ -125,8 +132,6 @@ class Triton(Backend):
         return found, reason
 
     def run(self, op, function, args):
-        from importlib import import_module
-
         return _on_gpu(getattr(import_module(f"irstd_ext.triton.{op}"), function), args)
 
 

@@ -6,7 +6,8 @@ import struct
 import sys
 from importlib import import_module
 
-os.environ["TRITON_INTERPRET"] = "1"
+if __name__ == "__main__":
+    os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy  # noqa: E402
 import torch  # noqa: E402

@@ -7,7 +7,7 @@ namespace {
 
 // Chunks in one parallel loop: enough to share out, few enough for the keys to be in the cache still when their gradients are made.
 constexpr int64_t kUnits = 64;
-constexpr int64_t kGrain = 1 << 17;  // multiplications a thread is worth waking for
+constexpr int64_t kGrain = 1 << 20;  // multiplications that are worth waking a thread for
 
 // total = the sum over the chunks of each head, in order.
 template <class A> IRSTD_INLINE void add_chunks(States<A> part, int64_t count, States<A> total, int64_t begin, int64_t end) {
@@ -32,7 +32,6 @@ template <class T, class A> void run(Kernels<T, A> op, bool gradients) {
   const Sizes& s = op.s;
   const int64_t heads = s.B * s.h, keys = chunks(s.M), queries = chunks(s.N);
   const int64_t group = std::min(heads, std::max<int64_t>(1, kUnits / std::max(keys, queries)));
-  const int64_t work = kChunk * std::max<int64_t>(8, s.d) * std::max<int64_t>(8, s.e);
   op.ld = round_up(s.e, simd::width() / sizeof(A));
   const int64_t z_at = s.d * op.ld, size = round_up(z_at + s.d, 64 / sizeof(A));
   Scratch<A> memory;
@@ -41,19 +40,21 @@ template <class T, class A> void run(Kernels<T, A> op, bool gradients) {
   if (gradients) op.state_grad = take(group), op.partial_grad = take(group * queries);
   for (op.base = 0; op.base < heads; op.base += group) {
     const int64_t count = std::min(group, heads - op.base);
-    auto pass = [&](int64_t units, auto kernel) { spread(units, work, kernel); };
+    auto pass = [&](int64_t tokens, auto kernel) {
+      spread(count * chunks(tokens), std::min(tokens, kChunk) * std::max<int64_t>(8, s.d) * std::max<int64_t>(8, s.e), kernel);
+    };
     auto total = [&](const States<A>& part, int64_t parts, const States<A>& sum) {
       spread(count, parts * size, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { add_chunks(part, parts, sum, begin, end); });
     };
-    pass(count * keys, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template states<Bytes>(begin, end); });
+    pass(s.M, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template states<Bytes>(begin, end); });
     total(op.partial, keys, op.state);
     if (!gradients) {
-      pass(count * queries, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template attend<Bytes>(begin, end); });
+      pass(s.N, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template attend<Bytes>(begin, end); });
       continue;
     }
-    pass(count * queries, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template query_gradients<Bytes>(begin, end); });
+    pass(s.N, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template query_gradients<Bytes>(begin, end); });
     total(op.partial_grad, queries, op.state_grad);
-    pass(count * keys, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template key_gradients<Bytes>(begin, end); });
+    pass(s.M, [&]<int Bytes>(int64_t begin, int64_t end) __attribute__((always_inline)) { op.template key_gradients<Bytes>(begin, end); });
   }
 }
 

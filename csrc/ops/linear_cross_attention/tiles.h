@@ -69,19 +69,22 @@ template <class T, class A> struct Gather {
   A* tile;
   int64_t ld;
   template <int Bytes> IRSTD_INLINE void operator()() const {
-    bool done = false;
+    fill<simd::vec<A, Bytes>>();
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = cols; c < ld; ++c) tile[r * ld + c] = 0;
+  }
+
+ private:
+  template <class V> IRSTD_INLINE void fill() const {
     if constexpr (std::is_same_v<A, T>)
-      if (src.row == 1 && src.col != 1) simd::transpose<simd::vec<A, Bytes>>(src.p, src.col, cols, rows, tile, ld), done = true;
-    if (done) {
-    } else if (src.col <= src.row) {
+      if (src.row == 1 && src.col != 1) return simd::transpose<V>(src.p, src.col, cols, rows, tile, ld);
+    if (src.col <= src.row) {
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) tile[r * ld + c] = load(src.p[r * src.row + c * src.col]);
     } else {
       for (int64_t c = 0; c < cols; ++c)
         for (int64_t r = 0; r < rows; ++r) tile[r * ld + c] = load(src.p[r * src.row + c * src.col]);
     }
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = cols; c < ld; ++c) tile[r * ld + c] = 0;
   }
 };
 

@@ -68,7 +68,7 @@ template <class V> IRSTD_INLINE V exp_flush(V x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + (r + 1.f);
+    p = (p * r + 1.f) * r + 1.f;
     const V y = p * (V)(((U)shifted << 23) + 0x3F800000u);
     return x < low ? V{} : y;
   }

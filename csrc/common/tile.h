@@ -106,3 +106,6 @@ inline __host__ __device__ float exponential(float x) { return expf(x); }
 inline __host__ __device__ double exponential(double x) { return exp(x); }
 
 }  // namespace irstd::tile
+
+// Declares a kernel of I x J tiles for element type T.
+#define IRSTD_TILE_KERNEL(T, I, J) __global__ __launch_bounds__((I) * (J) / 16, irstd::tile::min_blocks<irstd::accum_t<T>, I, J>) void

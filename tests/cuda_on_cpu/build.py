@@ -19,13 +19,13 @@ def compiler() -> str:
     return shutil.which(COMPILER) or ""
 
 
-def library(op: str, sanitize: bool = False, defines: tuple[str, ...] = (), sources: Path = CSRC) -> Path:
+def library(op: str, sanitize: bool = False) -> Path:
     """The shared library of `op`, compiled unless the same sources were compiled before."""
     torch_root = Path(torch.__file__).parent
-    flags = ["-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", *(SANITIZE if sanitize else []), *(f"-D{d}" for d in defines)]
-    include = [f"-I{HERE}", f"-I{sources}", "-isystem", str(torch_root / "include")]
+    flags = ["-O0" if sanitize else "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", *(SANITIZE if sanitize else [])]
+    include = [f"-I{HERE}", f"-I{CSRC}", "-isystem", str(torch_root / "include")]
     digest = hashlib.sha256(" ".join([compiler(), torch.__version__, *flags, *include]).encode())
-    for file in sorted([*sources.glob("common/*.h"), *sources.glob(f"ops/{op}/*"), *HERE.rglob("*.h")]):
+    for file in sorted([*CSRC.glob("common/*.h"), *CSRC.glob(f"ops/{op}/*"), *HERE.rglob("*.h")]):
         digest.update(file.read_bytes())
     path = Path(tempfile.gettempdir()) / "irstd_cuda_on_cpu" / f"{op}-{digest.hexdigest()[:16]}.so"
     if path.exists():
@@ -33,7 +33,7 @@ def library(op: str, sanitize: bool = False, defines: tuple[str, ...] = (), sour
     path.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
         kernels, binding, built = (str(Path(work) / name) for name in ("kernels.o", "binding.o", "op.so"))
-        folder = sources / "ops" / op
+        folder = CSRC / "ops" / op
         abi = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DTORCH_STABLE_ONLY"]
         for command in (
             [COMPILER, "-x", "c++", "-std=c++17", *flags, *include, "-include", "cuda_on_cpu.h", "-c", str(folder / "cuda.cu"), "-o", kernels],

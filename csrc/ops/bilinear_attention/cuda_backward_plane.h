@@ -66,8 +66,7 @@ template <class A, int I> constexpr int plane_shared = score_shared<A, I> + I * 
 
 // The whole backward of a plane with L, M <= I, one block a plane. Weights, their gradients and all sums stay in registers; only the weights pass through
 // shared memory, for d_value = gamma A^T grad. 6 L M E flops counting the exponentials' use, (2 (or 3) L + 2 M) E elements: grad is read twice, from L1.
-template <class T, int I>
-__global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void plane_kernel(Problem<T> p, Planes<T> grad, bool add_grad, Partials<accum_t<T>> part, T* d_value) {
+template <class T, int I> IRSTD_TILE_KERNEL(T, I, I) plane_kernel(Problem<T> p, Planes<T> grad, bool add_grad, Partials<accum_t<T>> part, T* d_value) {
   using A = accum_t<T>;
   using namespace tile;
   constexpr int kThreads = threads<I, I>, kWarps = kThreads / 32;

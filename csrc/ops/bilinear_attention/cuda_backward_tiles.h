@@ -6,7 +6,7 @@
 namespace irstd::bilinear_attention {
 
 // One block a tile of rows, over all columns: scale_i = 1 / sum_j exp, dot_i = sum_j A_ij dA_ij, and the tile's part of d_gamma = sum_i dot_i.
-template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void rows_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
+template <class T, int I> IRSTD_TILE_KERNEL(T, I, I) rows_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
   using A = accum_t<T>;
   using namespace tile;
   IRSTD_DYN_SHARED(A, shared);
@@ -56,7 +56,7 @@ template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blo
 }
 
 // One block a tile of columns, over all rows: dk_j = weight sum_i dT_ij q_i, d_weight's part sum_j k_j sum_i dT_ij q_i, and dq's part of these columns.
-template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void cols_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
+template <class T, int I> IRSTD_TILE_KERNEL(T, I, I) cols_kernel(Problem<T> p, Planes<T> grad, Partials<accum_t<T>> part) {
   using A = accum_t<T>;
   using namespace tile;
   constexpr int kWarps = threads<I, I> / 32;
@@ -106,8 +106,7 @@ template <class T, int I> __global__ __launch_bounds__(I * I / 16, tile::min_blo
 }
 
 // d_value = gamma A^T grad (+ grad): one I x I tile of a plane's [M, E] a block, over all rows. The forward with rows and columns changed.
-template <class T, int I>
-__global__ __launch_bounds__(I * I / 16, tile::min_blocks<accum_t<T>, I, I>) void values_kernel(Problem<T> p, Planes<T> grad, bool add_grad, Partials<accum_t<T>> part, T* d_value) {
+template <class T, int I> IRSTD_TILE_KERNEL(T, I, I) values_kernel(Problem<T> p, Planes<T> grad, bool add_grad, Partials<accum_t<T>> part, T* d_value) {
   using A = accum_t<T>;
   using namespace tile;
   constexpr int kThreads = threads<I, I>, kGroups = kThreads / I;

@@ -51,7 +51,7 @@ template <class A, int I, int J> constexpr int forward_shared = (tile::factors<I
 
 // out = residual + gamma A value, one I x J tile of a plane's [L, E] a block. Reads value once for each tile of rows, residual once, writes out once;
 // L M exponentials for each tile of columns.
-template <class T, int I, int J> __global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) void forward_kernel(Problem<T> p, Planes<T> residual, T* out) {
+template <class T, int I, int J> IRSTD_TILE_KERNEL(T, I, J) forward_kernel(Problem<T> p, Planes<T> residual, T* out) {
   using A = accum_t<T>;
   using namespace tile;
   constexpr int kThreads = threads<I, J>, kGroups = kThreads / I;

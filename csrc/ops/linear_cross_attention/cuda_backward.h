@@ -7,9 +7,8 @@ namespace irstd::linear_cross_attention {
 // Queries, I tokens a block, d in tiles of J. With D = phi(q) . z + eps and w = S grad:  dq = phi'(q) (w / D + z dD),  dD = -(phi(q) . w) / D^2.
 // Writes 1 / D and dD for the sum of dS. 2 d e flops a token (twice that where d has several tiles: w is computed again), reads q and grad, writes dq.
 template <class T, int I, int J>
-__global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) void queries_kernel(Tokens<const T> q, Tokens<const T> grad, int64_t heads, int64_t per_image, int64_t n,
-                                                                                    int64_t d, int64_t e, accum_t<T> eps, const accum_t<T>* states,
-                                                                                    accum_t<T>* inverse, accum_t<T>* d_norm, Tokens<T> dq) {
+IRSTD_TILE_KERNEL(T, I, J) queries_kernel(Tokens<const T> q, Tokens<const T> grad, int64_t heads, int64_t per_image, int64_t n, int64_t d, int64_t e,
+                                          accum_t<T> eps, const accum_t<T>* states, accum_t<T>* inverse, accum_t<T>* d_norm, Tokens<T> dq) {
   using A = accum_t<T>;
   using namespace tile;
   static_assert(I * ld_result<J> <= factors<I, J> && J * ld<I> <= factors<I, J>, "the result, and before it phi(q), take the place of the factors");
@@ -81,8 +80,8 @@ __global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) voi
 // Keys and values, I tokens x J features of dk or of dv a block:  dk = phi'(k) (dS v + dz),  dv = dS^T phi(k). 4 d e flops a token; for d = e a block reads
 // one of k, v (and k again for dk), so about 2 (d + e) elements a token with the output.
 template <class T, int I, int J>
-__global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) void keys_kernel(Tokens<const T> k, Tokens<const T> v, int64_t heads, int64_t per_image, int64_t m,
-                                                                                 int64_t d, int64_t e, const accum_t<T>* d_states, Tokens<T> dk, Tokens<T> dv) {
+IRSTD_TILE_KERNEL(T, I, J) keys_kernel(Tokens<const T> k, Tokens<const T> v, int64_t heads, int64_t per_image, int64_t m, int64_t d, int64_t e,
+                                       const accum_t<T>* d_states, Tokens<T> dk, Tokens<T> dv) {
   using A = accum_t<T>;
   using namespace tile;
   static_assert(I * ld_result<J> <= factors<I, J>, "the result takes the place of the factors");

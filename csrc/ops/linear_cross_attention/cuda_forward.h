@@ -29,9 +29,8 @@ template <class A, int I, int J> constexpr int shared_bytes = (tile::factors<I, 
 // One I x J tile of the state for one split of the tokens a block; part is [B h, splits, state]. Reads a for each tile of e and b for each tile of d, 2 d e
 // flops a token: for d = e = 32 that is 8 flops a byte.
 template <class T, int I, int J, bool Queries>
-__global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) void state_kernel(Tokens<const T> a, Tokens<const T> b, int64_t heads, int64_t per_image, int64_t n,
-                                                                                  int64_t d, int64_t e, int64_t splits, const accum_t<T>* inverse,
-                                                                                  const accum_t<T>* d_norm, accum_t<T>* part) {
+IRSTD_TILE_KERNEL(T, I, J) state_kernel(Tokens<const T> a, Tokens<const T> b, int64_t heads, int64_t per_image, int64_t n, int64_t d, int64_t e, int64_t splits,
+                                        const accum_t<T>* inverse, const accum_t<T>* d_norm, accum_t<T>* part) {
   using A = accum_t<T>;
   using namespace tile;
   IRSTD_DYN_SHARED(A, shared);
@@ -68,8 +67,8 @@ __global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) voi
 
 // out = phi(q)^T S / (phi(q) . z + eps): I tokens x J features a block. 2 d e flops a token; q is read for each tile of e, S (d J) for each tile of tokens.
 template <class T, int I, int J>
-__global__ __launch_bounds__(I * J / 16, tile::min_blocks<accum_t<T>, I, J>) void forward_kernel(Tokens<const T> q, int64_t heads, int64_t per_image, int64_t n, int64_t d, int64_t e,
-                                                                                    accum_t<T> eps, const accum_t<T>* states, Tokens<T> out) {
+IRSTD_TILE_KERNEL(T, I, J) forward_kernel(Tokens<const T> q, int64_t heads, int64_t per_image, int64_t n, int64_t d, int64_t e, accum_t<T> eps,
+                                          const accum_t<T>* states, Tokens<T> out) {
   using A = accum_t<T>;
   using namespace tile;
   static_assert(I * ld_result<J> <= factors<I, J> && I <= threads<I, J>, "the result takes the place of the factors; one thread a token");

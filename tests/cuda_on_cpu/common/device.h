@@ -13,6 +13,7 @@ struct OnDevice {
 
 }  // namespace irstd
 
+#undef STD_CUDA_CHECK
 #define STD_CUDA_CHECK(call) \
   if ((call) != cudaSuccess) throw std::runtime_error(#call)
 #define IRSTD_CUDA_KERNELS(m) STABLE_TORCH_LIBRARY_IMPL(irstd_cuda_on_cpu, CPU, m)

@@ -1,6 +1,6 @@
 // Linear cross-attention, one head:  out_i = phi(q_i)^T S / D_i,  D_i = phi(q_i) . z + eps,  S = sum_j phi(k_j) v_j^T,  z = sum_j phi(k_j).
 // (Katharopoulos et al. 2020, Eq. 5-7.)  Backward, with G = dout:
-//   dN_i = G_i / D_i      dD_i = -phi(q_i) . (S dN_i)      dphi(q_i) = S dN_i + z dD_i
+//   dN_i = G_i / D_i      dD_i = -phi(q_i) . (S dN_i) / D_i      dphi(q_i) = S dN_i + z dD_i
 //   dS = sum_i phi(q_i) dN_i^T      dz = sum_i phi(q_i) dD_i      dphi(k_j) = dS v_j + dz      dv_j = dS^T phi(k_j)
 #pragma once
 #include "common/hd.h"

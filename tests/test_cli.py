@@ -230,7 +230,7 @@ def test_demo_from_images_to_pictures(capsys, tmp_path, monkeypatch):
     figures = json.loads((out / "metrics.json").read_text())["demo"]["figures"]
     assert set(figures) == {"sgem_unet", "top-hat"} and figures["top-hat"]["n_images"] == 4
     assert "is not empty" in fails(capsys, ["demo", "--out", out])
-    assert cli.main(["demo", "--out", str(out), "--minutes", "0.02", "--overwrite", "--no-bench"]) == 0
+    assert cli.main(["demo", "--out", str(out), "--epochs", "1", "--overwrite", "--no-bench"]) == 0
 
 
 def test_the_module_runs_as_a_program():

@@ -17,15 +17,17 @@ install: $(PY) ## torch first (pinned, only where there is none), then this pack
 	@$(PY) -c "import importlib.metadata as m; m.version('torch')" 2>/dev/null || { \
 	  echo "installing $$(cat constraints.txt) from $(or $(TORCH_INDEX),the default index; on a machine without a GPU set TORCH_INDEX to PyTorch's CPU index to save gigabytes)"; \
 	  $(PY) -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(CONSTRAINED) torch; }
-	$(PY) -m pip install -q ".[$(EXTRAS)]"
+	$(PY) -m pip install -q -e ".[$(EXTRAS)]"
 
 demo: install ## the main job; writes runs/demo, then runs/demo-2 and so on
 	$(VENV)/bin/irstd demo
 
 test: EXTRAS = train,viz,test
 test: install
+	@# the Triton that pairs with torch 2.12 and 2.13; a CUDA torch brings its own, and without one these tests skip
+	@$(PY) -c "import triton" 2>/dev/null || $(PY) -m pip install -q --no-deps triton==3.7.1 || true
 	cd tests && $(abspath $(PY)) -m pytest -q
 
 bench: EXTRAS = test
 bench: install
-	cd benchmarks && $(abspath $(PY)) run.py
+	cd benchmarks && $(abspath $(PY)) run.py && $(abspath $(PY)) bench_models.py && $(abspath $(PY)) tables.py

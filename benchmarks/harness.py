@@ -43,7 +43,7 @@ class OpBench:
             own = list(benchmark.stats.stats.data)
             flops = spec.flops(sizes) + (spec.backward_flops(sizes) if mode != "forward" else 0)
             benchmark.extra_info.update(op=spec.op, case=case, mode=mode, threads=threads, sizes=dict(sizes), dtype="float32", flops=flops, ext=bench.summary(own),
-                                        gemm_flops_per_s=bench.gemm_rate(), **{n: bench.summary(t[-ROUNDS:]) for n, t in times.items()}, **errors)
+                                        bytes=spec.bytes(sizes, 4), gemm_flops_per_s=bench.gemm_rate(), copy_bytes_per_s=bench.copy_rate(), **{n: bench.summary(t[-ROUNDS:]) for n, t in times.items()}, **errors)
         finally:
             torch.set_num_threads(before)
 

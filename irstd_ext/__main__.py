@@ -20,7 +20,7 @@ FILES = (
     ("its tests", "tests/ops/test_{}.py"),
     ("its benchmark", "benchmarks/bench_{}.py"),
 )
-KEYS = ("CPU", "CUDA", "Meta", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA", "FuncTorchBatched")
+KEYS = ("CPU", "CUDA", "Meta", "Autograd", "AutocastCPU", "AutocastCUDA", "FuncTorchBatched")
 
 
 def overview() -> str:
@@ -59,8 +59,10 @@ def describe(name: str) -> str:
 def main(arguments: list[str]) -> int:
     if not arguments:
         print(overview())
+        return 1 if _load.cpu_reason else 0
     elif len(arguments) == 1 and arguments[0] in ops.__all__:
         print(describe(arguments[0]))
+        return 1 if _load.cpu_reason else 0
     else:
         print(f"irstd_ext: expected one of {', '.join(ops.__all__)}, got {' '.join(arguments)}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ CPU, CUDA = FOLDER / "libirstd_ext.so", FOLDER / "libirstd_ext_cuda.so"
 def _try(path: Path) -> str:
     """Why `path` is not loaded; empty if it is."""
     if not path.exists():
-        return f"{path.name} is not built in {FOLDER}; run: pip install . (or pip install -e . to work on the source tree)"
+        return f"{path.name} is not built in {FOLDER}; if this is the source tree, run: pip install -e . (an installed irstd_ext is hidden by it)"
     try:
         torch.ops.load_library(str(path))
     except (OSError, RuntimeError) as error:
@@ -38,6 +38,8 @@ if _wish not in ("auto", "cuda", "triton"):
     raise ImportError(f"irstd_ext: IRSTD_EXT_CUDA must be auto, cuda or triton, got {_wish!r}")
 if _wish == "cuda" and cuda_reason:
     raise ImportError(f"irstd_ext: IRSTD_EXT_CUDA=cuda, but {cuda_reason}")
+if _wish == "triton" and torch.version.cuda is not None and find_spec("triton") is None:
+    raise ImportError("irstd_ext: IRSTD_EXT_CUDA=triton, but the triton package is not installed")
 if _wish != "triton" and not cuda_reason:
     cuda_backend = "cuda"
 elif not cpu_reason and torch.version.cuda is not None and find_spec("triton") is not None:

@@ -5,6 +5,7 @@ from typing import Optional
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import _flops, _load
 
@@ -40,6 +41,19 @@ def check_same_device(op: str, name: str, t: Tensor, other: str, u: Tensor) -> N
         raise RuntimeError(f"{op}: {name} must be on the device of {other}")
 
 
+def check_parameter_dtype(op: str, name: str, t: Tensor, value: Tensor) -> None:
+    wide = accum_dtype(value)
+    if t.dtype not in (value.dtype, wide):
+        allowed = name_of(value.dtype) if wide == value.dtype else f"{name_of(value.dtype)}, or {name_of(wide)}"
+        raise RuntimeError(f"{op}: {name} must have the dtype of value, {allowed}, got {name_of(t.dtype)}")
+
+
+def refuse_forward_mode(op: str, *tensors: Tensor) -> None:
+    """torch would drop the tangents of an operator that has none, without a word."""
+    if not torch.compiler.is_compiling() and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise RuntimeError(f"{op}: forward-mode derivatives are not implemented; use backend='reference' for them")
+
+
 def accum_dtype(t: Tensor) -> torch.dtype:
     return torch.float64 if t.dtype == torch.float64 else torch.float32
 
@@ -67,6 +81,9 @@ def register(op: str, *, fake: Callable, backward_fake: Callable, setup_context:
     if _load.cuda_backend == "triton":
         for name in (op, gradient):
             _library("CUDA").impl(name, _lazy_triton(op, name))
+    elif _load.cuda_backend is None:
+        for name in (op, gradient):
+            _library("CUDA").impl(name, _no_cuda(name))
 
 
 def _all_arguments(op: str, backward: Callable) -> Callable:
@@ -111,6 +128,13 @@ def _with_autocast_off(op: Callable, policy: Callable, device: str) -> Callable:
 def _lazy_triton(op: str, name: str) -> Callable:
     def run(*args, **kwargs):
         return getattr(import_module(f"irstd_ext.triton.{op}"), name)(*args, **kwargs)
+
+    return run
+
+
+def _no_cuda(name: str) -> Callable:
+    def run(*args, **kwargs):
+        raise RuntimeError(f"{name}: nothing serves CUDA tensors: {_load.cuda_reason}, and there is no Triton")
 
     return run
 

@@ -27,6 +27,7 @@ class OpSpec:
     op: str
     inputs: Callable[[Sizes, torch.Generator], list]
     cases: Mapping[str, Sizes]  # small shapes for the tests: odd, tile edges, one element, empty
+    split: Sizes  # large enough for the CPU kernels to use several threads
     control: str  # the case on which tolerances must reject wrong results
     bench: Mapping[str, Sizes]  # shapes that are timed
     grads: tuple[int, ...]  # arguments that get a gradient
@@ -88,5 +89,17 @@ def error(got: Tensor, exact: Tensor) -> float:
 
 
 def bound(reference_error: float, dtype: torch.dtype, ulp: float) -> float:
-    """The largest error that passes: 1.5 times that of the reference in the same dtype, or `ulp` epsilons."""
-    return max(1.5 * reference_error, ulp * torch.finfo(dtype).eps)
+    """The largest error that passes: 1.5 times that of the reference in the same dtype, or `ulp` epsilons (2 for half precision, which rounds once)."""
+    return max(1.5 * reference_error, min(ulp, 2 if dtype.itemsize == 2 else ulp) * torch.finfo(dtype).eps)
+
+
+def verdict(got: Tensor, exact: Tensor, reference: Tensor, ulp: float, scale: float = 0.0, slack: float = 1.0) -> str:
+    """Why `got` is not good enough; empty if it is. `scale` is the size of the terms of a sum that may cancel: 4 epsilons of it, in the type
+    accumulated in, are rounding whatever the size of the result."""
+    dtype = reference.dtype
+    limit = slack * bound(error(reference, exact), dtype, ulp)
+    found = error(got, exact)
+    floor = 4 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps * scale
+    if found <= limit or (floor and got.shape == exact.shape and (got.double() - exact).abs().max().item() <= floor):
+        return ""
+    return f"error {found:.3g}, allowed {limit:.3g}"

@@ -47,8 +47,8 @@ class TopHat:
     @staticmethod
     def fit(dataset: Sequence[Mapping[str, Any]], sizes: Sequence[int] = (5, 7, 9, 13), limit: int = 128) -> TopHat:
         """The size and threshold with the highest IoU on (up to ``limit`` evenly taken images of) a training list."""
-        step = max(1, len(dataset) // limit)
-        samples = [dataset[i] for i in range(0, len(dataset), step)][:limit]
+        count = min(limit, len(dataset))
+        samples = [dataset[i * len(dataset) // count] for i in range(count)]
         ks = torch.arange(1.0, 30.5, 0.5)
         best = (-1.0, TopHat())
         for size in sizes:

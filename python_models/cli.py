@@ -10,9 +10,11 @@ import importlib
 import inspect
 import io
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 COMMANDS = {
@@ -73,7 +75,7 @@ def _run(name: str, args: list[str], traceback: bool) -> int:
         if traceback:
             raise
         known = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
-        print(f"irstd {name}: {message(error, known)}", file=sys.stderr)
+        print(f"irstd {name}: {message(error, known).removeprefix(f'{name}: ')}", file=sys.stderr)
         return 2 if known else 1
 
 
@@ -91,6 +93,26 @@ def message(error: Exception, known: bool) -> str:
         text = str(error)
     line = " ".join(text.split()) or type(error).__name__
     return line if known else f"unexpected {type(error).__name__}: {line[:300]}; IRSTD_TRACEBACK=1 shows where"
+
+
+def check_run_options(device: str, threads: int | None, threshold: float | None = None) -> str:
+    """The device to use; ValueError for what a run on this machine cannot be."""
+    import torch
+
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be >= 1, got {threads}")
+    if threshold is not None and not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie in (0, 1), got {threshold}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda is not available here, use --device cpu")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def program() -> str:
+    """How the user can call this program: by name where it is found, else by path."""
+    return "irstd" if shutil.which("irstd") else str(Path(sys.executable).with_name("irstd"))
 
 
 def parse(config: type, args: Sequence[str], prog: str, default: Any = None) -> Any:

@@ -110,7 +110,7 @@ def test_text_named_png_in_a_training_list(capsys, data, tmp_path):
 
 def test_an_existing_run_is_refused(capsys, data, run):
     before = (run / "model.safetensors").read_bytes()
-    assert f"{run} is not empty; give another --out, or --resume or --overwrite" in fails(capsys, ["train", "sgem_unet", "--data", data, "--out", run, *NET])
+    assert f"{run} holds a run; give another --out, or --overwrite, or continue a training with --resume" in fails(capsys, ["train", "sgem_unet", "--data", data, "--out", run, *NET])
     assert (run / "model.safetensors").read_bytes() == before
 
 
@@ -229,7 +229,7 @@ def test_demo_from_images_to_pictures(capsys, tmp_path, monkeypatch):
     assert {"predictions.png", "pd_fa.png", "metrics.json", "best.safetensors", "config.json", "log.csv"} <= {p.name for p in out.iterdir()}
     figures = json.loads((out / "metrics.json").read_text())["demo"]["figures"]
     assert set(figures) == {"sgem_unet", "top-hat"} and figures["top-hat"]["n_images"] == 4
-    assert "is not empty" in fails(capsys, ["demo", "--out", out])
+    assert "holds a run" in fails(capsys, ["demo", "--out", out])
     assert cli.main(["demo", "--out", str(out), "--epochs", "1", "--overwrite", "--no-bench"]) == 0
 
 

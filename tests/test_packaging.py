@@ -79,7 +79,7 @@ def test_the_source_tree_without_libraries_says_so(tmp_path):
     code = "import irstd_ext; print(len(irstd_ext.ops.__all__)); irstd_ext.bilinear_attention()"
     run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True)
     last = run.stderr.strip().splitlines()[-1]
-    assert run.stdout.strip() != "" and "libirstd_ext.so is not built" in last and "pip install ." in last
+    assert run.stdout.strip() != "" and "libirstd_ext.so is not built" in last and "pip install -e ." in last
 
 
 def test_cuda_is_not_silently_replaced(tmp_path):

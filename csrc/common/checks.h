@@ -33,6 +33,14 @@ inline std::string shape_of(const Tensor& t) {
 
 inline const char* name_of(ScalarType t) {
   switch (t) {
+    case ScalarType::Long: return "int64";
+    case ScalarType::Int: return "int32";
+    case ScalarType::Short: return "int16";
+    case ScalarType::Char: return "int8";
+    case ScalarType::Byte: return "uint8";
+    case ScalarType::Bool: return "bool";
+    case ScalarType::ComplexFloat: return "complex64";
+    case ScalarType::ComplexDouble: return "complex128";
     case ScalarType::Float: return "float32";
     case ScalarType::Double: return "float64";
     case ScalarType::Half: return "float16";
@@ -73,6 +81,14 @@ inline DType dtype_of(const Tensor& t) {
 }
 
 inline ScalarType accum_dtype(const Tensor& t) { return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
+
+// A small argument: in the dtype of `value`, or in the one that is computed in.
+inline void check_parameter_dtype(const char* op, const char* name, const Tensor& t, const Tensor& value) {
+  const ScalarType narrow = value.scalar_type(), wide = accum_dtype(value), came = t.scalar_type();
+  if (came == narrow || came == wide) return;
+  if (narrow == wide) fail(op, ": ", name, " must have the dtype of value, ", name_of(narrow), ", got ", name_of(came));
+  fail(op, ": ", name, " must have the dtype of value, ", name_of(narrow), ", or ", name_of(wide), ", got ", name_of(came));
+}
 
 // t in the dtype that is computed in, dense and row-major: for small arguments.
 inline Tensor dense(const Tensor& t, ScalarType dtype) { return torch::stable::contiguous(torch::stable::to(t, dtype)); }

@@ -4,7 +4,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .._register import accum_dtype, check_dim, check_floating, check_same_device, check_same_dtype, check_size, loop_vmap, name_of, register
+from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register
 
 
 def bilinear_attention(q: Tensor, k: Tensor, weight: Tensor, value: Tensor, gamma: Tensor, residual: Optional[Tensor] = None,
@@ -18,7 +18,7 @@ def bilinear_attention(q: Tensor, k: Tensor, weight: Tensor, value: Tensor, gamm
 
     Args:
         q: [B, L] queries. k: [B, M] keys. weight: [C] one slope per channel.
-        value: [B, C, M, E], M >= 1, any strides. gamma: one number (a scalar tensor); 0 returns the residual bit for bit.
+        value: [B, C, M, E], M >= 1, any strides. gamma: one number, shape [] or [1]; 0 returns the residual bit for bit.
         residual: [B, C, L, E]; None means `value`, which needs L == M.
         bias: [C], accepted because networks carry it: it cancels in the softmax, and its gradient is exactly 0.
 
@@ -27,7 +27,7 @@ def bilinear_attention(q: Tensor, k: Tensor, weight: Tensor, value: Tensor, gamm
 
     Dtypes: float16, bfloat16, float32, float64 for `value` (and `residual`); the others in the same dtype or, for half precision, float32. Half precision
     accumulates in float32 and rounds once. Under autocast the dtypes stay as they come; a residual of another dtype is cast to that of `value`.
-    Errors: RuntimeError in one line for a wrong shape, dtype or device. There is no second derivative.
+    Errors: RuntimeError in one line for a wrong shape, dtype or device. There is no second and no forward-mode derivative.
 
     Example:
         >>> import torch, irstd_ext
@@ -36,6 +36,7 @@ def bilinear_attention(q: Tensor, k: Tensor, weight: Tensor, value: Tensor, gamm
         >>> out.shape
         torch.Size([2, 8, 16, 16])
     """
+    refuse_forward_mode("bilinear_attention", q, k, weight, value, gamma, *(t for t in (residual,) if t is not None))
     return torch.ops.irstd_ext.bilinear_attention(q, k, weight, value, gamma, residual, bias)
 
 
@@ -44,7 +45,7 @@ def _check(op, q, k, weight, value, gamma):
     check_dim(op, "k", k, 2, "[B, M]")
     check_dim(op, "weight", weight, 1, "[C]")
     check_dim(op, "value", value, 4, "[B, C, M, E]")
-    if gamma.numel() != 1:
+    if gamma.dim() > 1 or gamma.numel() != 1:
         raise RuntimeError(f"{op}: gamma must hold one number, got shape {list(gamma.shape)}")
     check_size(op, "q", q, 0, value.shape[0], "B of value")
     check_size(op, "k", k, 0, value.shape[0], "B of value")
@@ -53,11 +54,9 @@ def _check(op, q, k, weight, value, gamma):
     if value.shape[2] == 0:
         raise RuntimeError(f"{op}: value must have M >= 1 rows to attend to, got M=0")
     check_floating(op, "value", value)
-    wide = accum_dtype(value)
     for name, t in (("q", q), ("k", k), ("weight", weight), ("gamma", gamma)):
         check_same_device(op, name, t, "value", value)
-        if t.dtype not in (value.dtype, wide):
-            raise RuntimeError(f"{op}: {name} must have the dtype of value, {name_of(value.dtype)}, or {name_of(wide)}, got {name_of(t.dtype)}")
+        check_parameter_dtype(op, name, t, value)
 
 
 def _check_out_like(op, name, t, q, value):
@@ -81,6 +80,7 @@ def _fake(q, k, weight, value, gamma, residual=None, bias=None):
         check_dim(op, "bias", bias, 1, "[C]")
         check_size(op, "bias", bias, 0, value.shape[1], "C of value")
         check_same_device(op, "bias", bias, "value", value)
+        check_parameter_dtype(op, "bias", bias, value)
     return value.new_empty(value.shape[0], value.shape[1], q.shape[1], value.shape[3])
 
 

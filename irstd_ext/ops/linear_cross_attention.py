@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from .._register import check_dim, check_floating, check_same_device, check_same_dtype, check_size, register
+from .._register import check_dim, check_floating, check_same_device, check_same_dtype, check_size, refuse_forward_mode, register
 
 
 def linear_cross_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -> Tensor:
@@ -15,7 +15,7 @@ def linear_cross_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -
 
     Args:
         q: [B, h, N, d] queries. k: [B, h, M, d] keys, M >= 1. v: [B, h, M, e] values; any strides.
-        eps: added to the denominator; 0 works where the denominator is positive.
+        eps: added to the denominator, >= 0; 0 works where the denominator is positive.
 
     Returns:
         [B, h, N, e] in the dtype of q. Its memory order follows q: tokens innermost (dense as [B, h, e, N]) where q has stride 1 along N and not
@@ -23,7 +23,7 @@ def linear_cross_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -
 
     Dtypes: q, k, v in one of float16, bfloat16, float32, float64; half precision accumulates in float32 and rounds once. Under autocast the
     dtypes stay as they come; where they differ, all are cast to the autocast dtype.
-    Errors: RuntimeError in one line for a wrong shape, dtype or device. There is no second derivative.
+    Errors: RuntimeError in one line for a wrong shape, dtype or device. There is no second and no forward-mode derivative.
 
     Example:
         >>> import torch, irstd_ext
@@ -31,10 +31,13 @@ def linear_cross_attention(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-6) -
         >>> irstd_ext.linear_cross_attention(q, k, v).shape
         torch.Size([2, 4, 100, 16])
     """
+    refuse_forward_mode("linear_cross_attention", q, k, v)
     return torch.ops.irstd_ext.linear_cross_attention(q, k, v, eps)
 
 
-def _check(op, q, k, v):
+def _check(op, q, k, v, eps):
+    if not eps >= 0:
+        raise RuntimeError(f"{op}: eps must be >= 0, got {eps:g}")
     check_dim(op, "q", q, 4, "[B, h, N, d]")
     check_dim(op, "k", k, 4, "[B, h, M, d]")
     check_dim(op, "v", v, 4, "[B, h, M, e]")
@@ -53,7 +56,7 @@ def _check(op, q, k, v):
 
 
 def _tokens_innermost(t):
-    return t.stride(2) == 1 and t.stride(3) != 1
+    return t.stride(2) == 1 and t.stride(3) != 1 and t.shape[3] > 1
 
 
 def _empty_like_layout(like, shape):
@@ -63,13 +66,13 @@ def _empty_like_layout(like, shape):
 
 
 def _fake(q, k, v, eps=1e-6):
-    _check("linear_cross_attention", q, k, v)
+    _check("linear_cross_attention", q, k, v, eps)
     return _empty_like_layout(q, (q.shape[0], q.shape[1], q.shape[2], v.shape[3]))
 
 
 def _fake_backward(grad, q, k, v, eps):
     op = "linear_cross_attention_backward"
-    _check(op, q, k, v)
+    _check(op, q, k, v, eps)
     check_dim(op, "grad", grad, 4, "[B, h, N, e]")
     for axis, (want, what) in enumerate(((q.shape[0], "B of q"), (q.shape[1], "h of q"), (q.shape[2], "N of q"), (v.shape[3], "e of v"))):
         check_size(op, "grad", grad, axis, want, what)

@@ -10,9 +10,12 @@ def _inputs(sizes, g):
     def draw(*shape):
         return torch.randn(*shape, generator=g).double()
 
+    value = draw(B, C, M, E)
+    if sizes.get("channels_last"):
+        value = value.contiguous(memory_format=torch.channels_last)
     residual = draw(B, C, L, E) if sizes.get("residual", L != M) else None
     bias = draw(C) if sizes.get("bias") else None
-    return [draw(B, L), draw(B, M), draw(C), draw(B, C, M, E), torch.tensor(0.75, dtype=torch.float64), residual, bias]
+    return [draw(B, L), draw(B, M), draw(C), value, torch.tensor(0.75, dtype=torch.float64), residual, bias]
 
 
 def _set(index, function):
@@ -60,8 +63,10 @@ SPEC = OpSpec(
         "no_column": dict(B=2, C=3, L=4, M=4, E=0),
         "no_channel": dict(B=2, C=0, L=4, M=4, E=4),
     },
+    split=dict(B=3, C=67, L=40, M=40, E=40),
     control="odd",
-    bench={"C256_32x32": dict(B=8, C=256, L=32, M=32, E=32), "C128_64x64": dict(B=8, C=128, L=64, M=64, E=64), "B1_C256_32x32": dict(B=1, C=256, L=32, M=32, E=32)},
+    bench={"C256_32x32": dict(B=8, C=256, L=32, M=32, E=32), "C128_64x64": dict(B=8, C=128, L=64, M=64, E=64), "B1_C256_32x32": dict(B=1, C=256, L=32, M=32, E=32),
+           "channels_last": dict(B=8, C=256, L=32, M=32, E=32, channels_last=True)},
     grads=(0, 1, 2, 3, 4, 5, 6),
     gradients=_gradients,
     flops=lambda s: 2 * _products(s),
@@ -76,12 +81,14 @@ SPEC = OpSpec(
         Invalid("k size", _set(1, lambda t: t[:, 1:]), "k must have size 7 (M of value) in dimension 1, got 6"),
         Invalid("weight size", _set(2, lambda t: t[1:]), "weight must have size 3 (C of value) in dimension 0, got 2"),
         Invalid("gamma", _set(4, lambda t: torch.stack([t, t])), "gamma must hold one number, got shape [2]"),
+        Invalid("gamma dim", _set(4, lambda t: t.view(1, 1)), "gamma must hold one number, got shape [1, 1]"),
+        Invalid("integer bias", _set(6, lambda t: t.long()), "bias must have the dtype of value, float32, got int64"),
         Invalid("residual needed", _set(5, lambda t: None), "residual is required unless L == M, got L=5, M=7"),
         Invalid("residual shape", _set(5, lambda t: t[..., 1:]), "residual must have size 9 (E of value) in dimension 3, got 8"),
         Invalid("residual dtype", _set(5, lambda t: t.bfloat16()), "residual must have the dtype of value"),
         Invalid("bias", _set(6, lambda t: t[1:]), "bias must have size 3 (C of value) in dimension 0, got 2"),
-        Invalid("integer value", _set(3, lambda t: t.long()), "value must be float16, bfloat16, float32 or float64, got"),
-        Invalid("integer q", _set(0, lambda t: t.int()), "q must have the dtype of value"),
+        Invalid("integer value", _set(3, lambda t: t.long()), "value must be float16, bfloat16, float32 or float64, got int64"),
+        Invalid("integer q", _set(0, lambda t: t.int()), "q must have the dtype of value, float32, got int32"),
         Invalid("meta q", _set(0, lambda t: t.to("meta")), "must be on the device of value"),
         Invalid("M=0", lambda a: [a[0], a[1][:, :0], a[2], a[3][:, :, :0], *a[4:]], "value must have M >= 1 rows to attend to, got M=0"),
     ),

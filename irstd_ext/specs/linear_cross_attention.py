@@ -51,6 +51,7 @@ SPEC = OpSpec(
         "no_query": dict(B=1, h=2, N=0, M=4, d=4, e=4),
         "no_value": dict(B=1, h=2, N=3, M=4, d=4, e=0),
     },
+    split=dict(B=1, h=3, N=2100, M=1900, d=32, e=32),
     control="odd",
     bench={
         "N4096_d32": dict(B=8, h=4, N=4096, M=4096, d=32, e=32),
@@ -72,10 +73,12 @@ SPEC = OpSpec(
         Invalid("k features", _set(1, lambda t: t[..., 1:]), "k must have size 7 (d of q) in dimension 3, got 6"),
         Invalid("v batch", _set(2, lambda t: t[:1]), "v must have size 2 (B of q) in dimension 0, got 1"),
         Invalid("v tokens", _set(2, lambda t: t[:, :, 1:]), "v must have size 11 (M of k) in dimension 2, got 10"),
+        Invalid("eps", lambda a: [*a[:3], -0.5], "eps must be >= 0, got -0.5"),
+        Invalid("eps NaN", lambda a: [*a[:3], float("nan")], "eps must be >= 0, got nan"),
         Invalid("M=0", lambda a: [a[0], a[1][:, :, :0], a[2][:, :, :0], *a[3:]], "k must hold at least one token, got M=0"),
         Invalid("k dtype", _set(1, lambda t: t.bfloat16()), "k must have the dtype of q"),
         Invalid("v dtype", _set(2, lambda t: t.half()), "v must have the dtype of q"),
-        Invalid("integers", lambda a: [a[0].long(), a[1].long(), a[2].long(), *a[3:]], "q must be float16, bfloat16, float32 or float64, got"),
+        Invalid("integers", lambda a: [a[0].long(), a[1].long(), a[2].long(), *a[3:]], "q must be float16, bfloat16, float32 or float64, got int64"),
         Invalid("meta v", _set(2, lambda t: t.to("meta")), "must be on the device of q"),
     ),
     hot={

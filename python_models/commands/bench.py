@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from python_models.cli import check_run_options
+
 
 @dataclass(frozen=True)
 class Config:
@@ -31,8 +33,9 @@ def run(config: Config) -> int:
     from python_models.training.checkpoint import write_json
     from python_models.training.run import versions
 
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    check_run_options("cpu", config.threads)
+    if config.json is not None and not config.json.absolute().parent.is_dir():
+        raise FileNotFoundError(f"json: folder {config.json.absolute().parent} does not exist")
     rows = bench.quick()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(bench_table(rows))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from python_models.cli import check_run_options, program
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -53,6 +55,9 @@ def run(config: Config) -> int:
     from python_models.viz import plot_curves
 
     require_lightning()
+    if config.epochs < 1 or (config.minutes is not None and not config.minutes > 0):
+        raise ValueError(f"epochs must be >= 1 and minutes > 0, got {config.epochs} and {config.minutes}")
+    check_run_options("cpu", config.threads)
     out = config.out or _free_folder(Path("runs/demo"))
     prepare_folder(out, resume=False, overwrite=config.overwrite)
     data = _synthetic(out / "data", config.seed)
@@ -85,7 +90,7 @@ def run(config: Config) -> int:
         print("4/4 time the native ops against PyTorch on this machine", flush=True)
         _bench()
     print(f"written to {out}: predictions.png, pd_fa.png, metrics.json, best.safetensors, log.csv")
-    print(f"next: irstd predict {out} {data / 'images'}")
+    print(f"next: {program()} predict {out} {data / 'images'}")
     return 0
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from python_models.cli import check_run_options
+
 if TYPE_CHECKING:
     from python_models.baselines import TopHat
 
@@ -46,7 +48,7 @@ class Config:
     """masks with grey values: binarise at half scale with a warning, or refuse"""
     backend: Literal["ext", "reference"] = "ext"
     """native operators, or their plain PyTorch form"""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run the network"""
     threads: int | None = None
     """CPU threads (default: PyTorch's choice)"""
@@ -57,9 +59,22 @@ def describe(filter: TopHat) -> str:
     return f"{filter.size}x{filter.size} pixels, {filter.k:g} standard deviations above the mean"
 
 
+def _warn_of_seen_images(stored: dict[str, Any], root: Path, dataset: Any) -> None:
+    """Splits of one data set overlap: an image that was trained on proves nothing."""
+    import warnings
+
+    from python_models.data.splits import part_names
+
+    home, split = Path(stored["data"]["root"]), stored["data"]["split"]
+    if root.name != home.name or dataset.split == split or not home.is_dir():
+        return
+    seen = set(part_names(home, split, "trainval", 0)[1]) & set(dataset.names)
+    if seen:
+        warnings.warn(f"{len(seen)} of the {len(dataset)} images are in the training lists of the run ({split})", stacklevel=1)
+
+
 def run(config: Config) -> int:
     """Judge, print the table and store the figures."""
-    import torch
     from tqdm import tqdm
 
     from python_models.baselines import TopHat
@@ -69,15 +84,15 @@ def run(config: Config) -> int:
 
     if config.eval_size is not None and config.eval_size < 1:
         raise ValueError(f"eval_size must be >= 1, got {config.eval_size}")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = check_run_options(config.device, config.threads, config.threshold)
     stored = read_config(config.run)
     root = config.data or Path(stored["data"]["root"])
     split = config.split or stored["data"]["split"]
-    net = load_run(config.run, config.weights, config.backend, config.device)
+    net = load_run(config.run, config.weights, config.backend, device)
     dataset = open_dataset(root, split=split, part=config.part, masks=config.masks)
     if len(dataset) == 0:
         raise ValueError(f"the {config.part} list of split {split} in {root} must hold an image, got none")
+    _warn_of_seen_images(stored, root, dataset)
     scorers: dict[str, Any] = {stored["model"]["name"]: network_scorer(net)}
     if config.baseline == "tophat":
         scorers["top-hat"] = TopHat.fit(open_dataset(root, split=split, part="train", masks=config.masks))

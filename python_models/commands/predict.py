@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from python_models.cli import check_run_options
+
 
 @dataclass(frozen=True)
 class Config:
@@ -33,7 +35,7 @@ class Config:
     """selected weights or those of the last epoch"""
     backend: Literal["ext", "reference"] = "ext"
     """native operators, or their plain PyTorch form"""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to run the network"""
     threads: int | None = None
     """CPU threads (default: PyTorch's choice)"""
@@ -41,17 +43,15 @@ class Config:
 
 def run(config: Config) -> int:
     """Predict; 0 when every file was read, 1 when some were not, 2 when none was."""
-    import torch
     from tqdm import tqdm
 
     from python_models.data import list_images
     from python_models.training.predict import Report, predict_files
     from python_models.training.run import load_run
 
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    device = check_run_options(config.device, config.threads, config.threshold)
     paths = list_images(config.source)
-    net = load_run(config.run, config.weights, config.backend, config.device)
+    net = load_run(config.run, config.weights, config.backend, device)
     out = config.out or config.run / "predictions"
     report = Report()
     for report in tqdm(predict_files(net, paths, out, config.threshold), total=len(paths), desc="predict", unit="image", dynamic_ncols=True):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from .errors import DataError
 
 MASK_RESIZE = ("keep", "nearest")
+PAD = ("reflect", "zeros")
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Augment:
     """``augment(sample, generator)`` -> sample with ``image`` and ``mask`` of (1, size, size); other entries pass through.
 
     ``scale``: magnification, log-uniform in this range; a window of size / scale source pixels is cut and resized to
-    ``size`` (image bilinear, with antialiasing when shrinking). Where the window is larger than the image, image and
-    mask are continued by reflection. ``positive``: probability that the window is made to contain a random target pixel
-    (images without targets: a random window). ``flip`` and ``transpose``: each direction with probability 1/2.
+    ``size`` (image bilinear, with antialiasing when shrinking). Where the window is larger than the image, ``pad`` says how
+    image and mask go on: "reflect" on both sides, or "zeros" at the bottom and right. ``positive``: probability that the window is made to contain a random target pixel
+    (images without targets: a random window). ``flip`` (left to right), ``vertical`` (with ``flip``: also upside down) and ``transpose``: each with probability 1/2.
     ``blur``: probability of a Gaussian blur of the image, sigma uniform in ``blur_sigma`` px.
 
     ``mask_resize``: "nearest", or "keep" (default): nearest, and when shrinking, a target of which no pixel was sampled gets
@@ -50,11 +51,13 @@ class Augment:
     size: int = 256
     scale: tuple[float, float] = (0.5, 2.0)
     flip: bool = True
+    vertical: bool = True
     transpose: bool = True
     positive: float = 0.5
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.3, 1.0)
     mask_resize: str = "keep"
+    pad: str = "reflect"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -68,6 +71,8 @@ class Augment:
                 raise DataError(f"Augment: {name} must be a probability, got {getattr(self, name)}")
         if self.mask_resize not in MASK_RESIZE:
             raise DataError(f"Augment: mask_resize must be one of {', '.join(MASK_RESIZE)}, got {self.mask_resize!r}")
+        if self.pad not in PAD:
+            raise DataError(f"Augment: pad must be one of {', '.join(PAD)}, got {self.pad!r}")
 
     def __call__(self, sample: dict, generator: torch.Generator) -> dict:
         return self.apply(sample, self.draw(sample["mask"], generator))
@@ -85,13 +90,15 @@ class Augment:
                 target = pixels[int(u[2] * len(pixels))].tolist()
         top = _place(height, window, u[3], None if target is None else target[0])
         left = _place(width, window, u[4], None if target is None else target[1])
+        if self.pad == "zeros":
+            top, left = max(top, 0), max(left, 0)
         low, high = self.blur_sigma
         sigma = low + (high - low) * u[9] if u[8] < self.blur else 0.0
-        return Draw(top, left, window, self.flip and u[5] < 0.5, self.flip and u[6] < 0.5, self.transpose and u[7] < 0.5, sigma)
+        return Draw(top, left, window, self.flip and self.vertical and u[5] < 0.5, self.flip and u[6] < 0.5, self.transpose and u[7] < 0.5, sigma)
 
     def apply(self, sample: dict, draw: Draw) -> dict:
         """The sample after the given choices."""
-        image, mask = (_window(sample[key], draw) for key in ("image", "mask"))
+        image, mask = (_window(sample[key], draw, self.pad) for key in ("image", "mask"))
         image, mask = self._resize(image, mask)
         if draw.blur_sigma:
             image = _blur(image, draw.blur_sigma)
@@ -121,12 +128,15 @@ def _place(length: int, window: int, u: float, target: int | None) -> int:
     return low + min(int(u * (high - low + 1)), high - low)
 
 
-def _window(x: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """(1, H, W) -> (1, window, window), continued outside by reflection about the edge pixels."""
+def _window(x: torch.Tensor, draw: Draw, pad: str) -> torch.Tensor:
+    """(1, H, W) -> (1, window, window), continued outside by reflection about the edge pixels, or by zeros."""
     for dim, start in ((1, draw.top), (2, draw.left)):
         length = x.shape[dim]
         if start >= 0 and start + draw.window <= length:
             x = x.narrow(dim, start, draw.window)
+        elif pad == "zeros":
+            missing = draw.window - length
+            x = F.pad(x, (0, missing) if dim == 2 else (0, 0, 0, missing))
         else:
             period = max(1, 2 * (length - 1))
             at = torch.arange(start, start + draw.window).remainder(period)

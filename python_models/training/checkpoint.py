@@ -72,17 +72,23 @@ def pack(value: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """
     tensors: dict[str, torch.Tensor] = {}
 
+    def keep(place: str, tensor: torch.Tensor) -> str:
+        name, number = place, 1
+        while name in tensors:  # {"a.b": ...} and {"a": {"b": ...}} have one place
+            number += 1
+            name = f"{place}#{number}"
+        tensors[name] = tensor
+        return name
+
     def visit(v: Any, place: str) -> Any:
         if v is None or isinstance(v, (bool, int, str)):
             return v
         if isinstance(v, float):
             return v if math.isfinite(v) else {"$float": repr(v)}
         if isinstance(v, torch.Tensor):
-            tensors[place] = v.detach().to("cpu").clone().contiguous()
-            return {"$tensor": place}
+            return {"$tensor": keep(place, v.detach().to("cpu").clone().contiguous())}
         if isinstance(v, np.ndarray):
-            tensors[place] = torch.from_numpy(np.ascontiguousarray(v)).clone()
-            return {"$array": place}
+            return {"$array": keep(place, torch.from_numpy(np.ascontiguousarray(v)).clone())}
         if isinstance(v, np.generic):
             return visit(v.item(), place)
         if isinstance(v, tuple):

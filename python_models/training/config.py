@@ -78,6 +78,16 @@ class TrainConfig:
     """share of crops that must hold a target where the image has one"""
     flip: bool = True
     """random flips"""
+    vertical: bool = True
+    """flip upside down too, not only left to right"""
+    blur: float = 0.0
+    """share of images that are blurred"""
+    blur_sigma: tuple[float, float] = (0.3, 1.0)
+    """range of the blur's deviation in pixels"""
+    pad: Literal["reflect", "zeros"] = "reflect"
+    """what surrounds an image that is smaller than its crop"""
+    normalisation: str = "data"
+    """mean and deviation of the training list, or a named preset such as ImageNet or NUDT-SIRST"""
     transpose: bool = True
     """random transposes"""
     masks: Literal["binarise", "strict"] = "binarise"
@@ -175,6 +185,8 @@ def check(config: TrainConfig) -> None:
         ("crop", config.crop is None or config.crop >= 16, "be >= 16"),
         ("scale", 0 < config.scale[0] <= config.scale[1], "be 0 < low <= high"),
         ("positive", 0 <= config.positive <= 1, "lie in [0, 1]"),
+        ("blur", 0 <= config.blur <= 1, "lie in [0, 1]"),
+        ("blur_sigma", 0 < config.blur_sigma[0] <= config.blur_sigma[1], "be 0 < low <= high"),
         ("val_every", config.val_every >= 1, "be >= 1"),
         ("threads", config.threads is None or config.threads >= 1, "be >= 1"),
         ("workers", config.workers >= 0, "be >= 0"),

@@ -53,19 +53,20 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Metrics of ``scorer`` over ``dataset`` by protocol name.
 
-    Native size unless ``eval_size``: then the logits are resized bilinearly and the mask by nearest neighbour to that
-    square. ``threshold`` is on the sigmoid, strict. ``keep(sample, logits)`` sees each image's native logits.
+    Native size unless ``eval_size``: then image (bilinear, antialiased) and mask (nearest neighbour) are resized to that
+    square first. ``threshold`` is on the sigmoid, strict. ``keep(sample, logits)`` sees each image's logits.
     """
     from python_models.metrics import IRSTDMetrics
 
     metrics = {p: IRSTDMetrics(protocol=p, threshold=threshold) for p in protocols}
     for sample in dataset:
-        logits, mask = scorer(sample["image"]), sample["mask"]
+        image, mask = sample["image"], sample["mask"]
+        if eval_size is not None:
+            image = resize(image[None].float(), eval_size)[0]
+            mask = F.interpolate(mask[None], size=(eval_size, eval_size), mode="nearest-exact")[0]
+        logits = scorer(image)
         if keep is not None:
             keep(sample, logits)
-        if eval_size is not None:
-            logits = F.interpolate(logits[None, None], size=(eval_size, eval_size), mode="bilinear", align_corners=False)[0, 0]
-            mask = F.interpolate(mask[None], size=(eval_size, eval_size), mode="nearest-exact")[0]
         for metric in metrics.values():
             metric.update(logits[None, None], mask[None])
     return {p: dict(m.compute()) for p, m in metrics.items()}

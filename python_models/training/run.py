@@ -52,10 +52,10 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
             raise FileNotFoundError(f"resume: {folder} holds no run ({CONFIG} is missing)")
         _remove_leftovers(folder)
         return (folder / LAST / STATE).is_file()
-    if not empty and not overwrite:
-        raise FileExistsError(f"out: {folder} is not empty; give another --out, or --resume or --overwrite")
     if not empty and not is_run:
-        raise FileExistsError(f"out: {folder} is not empty and holds no run; --overwrite replaces runs only")
+        raise FileExistsError(f"out: {folder} is not empty and holds no run; give another --out")
+    if not empty and not overwrite:
+        raise FileExistsError(f"out: {folder} holds a run; give another --out, or --overwrite, or continue a training with --resume")
     if not empty:
         _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,10 @@ def add_metrics(folder: Path, name: str, value: Mapping[str, Any]) -> Path:
     path = folder / METRICS
     known: dict[str, Any] = {}
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"metrics: {path} is not valid JSON ({error}); move it away to write a new one") from None
     known[name] = dict(value)
     write_json(path, known)
     return path

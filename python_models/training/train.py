@@ -43,7 +43,7 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
     Raises ValueError or OSError in one line for a wrong value, folder, split or file.
     """
     from python_models import build_model
-    from python_models.data import compute_normalisation, open_dataset
+    from python_models.data import compute_normalisation, normalisation_preset, open_dataset
 
     check(config)
     require_lightning()
@@ -57,15 +57,15 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
     _seed(config.seed)
     net = build_model(config.model, config.preset, config.backend, **{**(recipe_options or {}), **parse_options(config.option)})
     config = dataclasses.replace(config, preset=net.preset, split=train_set.split, crop=_crop(config, net))
-    data = {"root": str(train_set.root), "split": train_set.split,
+    data = {"root": str(Path(train_set.root).resolve()), "split": train_set.split,
             "parts": {p: {"images": len(ds), "hash": ds.split_hash} for p, ds in zip(parts, sets) if ds is not None}}
     resumes = not prepared and prepare_folder(config.out, config.resume, config.overwrite)
     if config.resume:
         _check_same(config, net, data)
     if not resumes:
-        mean, std = compute_normalisation(train_set)
+        mean, std = compute_normalisation(train_set) if config.normalisation == "data" else normalisation_preset(config.normalisation)
         net.normaliser.set(mean, std)
-        data["normalisation"] = {"mean": _plain(mean), "std": _plain(std), "of": parts[0]}
+        data["normalisation"] = {"mean": _plain(mean), "std": _plain(std), "of": parts[0] if config.normalisation == "data" else config.normalisation}
         save_run(config.out, net, as_json(config), data)
     return fit(net, config, train_set, val_set, resumes, device)
 
@@ -82,7 +82,8 @@ def fit(net: IRSTDNet, config: TrainConfig, train_set: Samples, val_set: Samples
     _quiet()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    augment = Augment(size=_crop(config, net), scale=config.scale, flip=config.flip, transpose=config.transpose, positive=config.positive)
+    augment = Augment(size=_crop(config, net), scale=config.scale, flip=config.flip, vertical=config.vertical, transpose=config.transpose,
+                      positive=config.positive, blur=config.blur, blur_sigma=config.blur_sigma, pad=config.pad)
     net.to(memory_format=torch.channels_last)  # what convolutions are fastest in, on CPU and GPU
     loader = train_loader(TrainItems(Cached(train_set), augment, config.seed), config.batch_size, config.workers)
     task = Task(net, config, len(loader))

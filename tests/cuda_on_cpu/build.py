@@ -27,10 +27,12 @@ def library(op: str, sanitize: bool = False) -> Path:
     digest = hashlib.sha256(" ".join([compiler(), torch.__version__, *flags, *include]).encode())
     for file in sorted([*CSRC.glob("common/*.h"), *CSRC.glob(f"ops/{op}/*"), *HERE.rglob("*.h")]):
         digest.update(file.read_bytes())
-    path = Path(tempfile.gettempdir()) / "irstd_cuda_on_cpu" / f"{op}-{digest.hexdigest()[:16]}.so"
+    path = Path(tempfile.gettempdir()) / f"irstd_cuda_on_cpu_{os.getuid()}" / f"{op}-{digest.hexdigest()[:16]}.so"
     if path.exists():
         return path
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{path.parent} belongs to another user; remove it or set TMPDIR")
     with tempfile.TemporaryDirectory(dir=path.parent) as work:
         kernels, binding, built = (str(Path(work) / name) for name in ("kernels.o", "binding.o", "op.so"))
         folder = CSRC / "ops" / op

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import irstd_ext
 import pytest
 
 from cuda_on_cpu.build import COMPILER, CSRC, HERE, SANITIZE, compiler, library
@@ -64,3 +65,7 @@ IRSTD_EXPORT void run(float* to, int index) { IRSTD_LAUNCH(outside, 1, 64, 256, 
                     "-o", str(tmp_path / "outside.so")], check=True)
     done = sanitized(f"import ctypes, torch; t = torch.zeros(10**4); ctypes.CDLL({str(tmp_path / 'outside.so')!r}).run(ctypes.c_void_p(t.data_ptr()), {index})")
     assert done.returncode != 0 and message in done.stderr
+
+
+def test_no_op_is_left_out():
+    assert sorted(SIZES) == sorted(irstd_ext.ops.__all__)

@@ -1,4 +1,5 @@
 """The CUDA and Triton kernels where there is no GPU: more than the accuracy that tests/ops asks of every backend. With a GPU, the same there."""
+import irstd_ext
 import pytest
 import torch
 from irstd_ext.testing import bound, cast, error, load_spec, with_grads
@@ -177,3 +178,7 @@ def test_the_order_of_threads_and_blocks_does_not_matter(op, sizes):
         finally:
             library.cpu_cuda_set_order(0)
         assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2))
+
+
+def test_no_op_is_left_out():
+    assert sorted(OPS) == sorted(irstd_ext.ops.__all__)

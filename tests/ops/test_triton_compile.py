@@ -2,6 +2,7 @@
 import inspect
 from importlib import import_module
 
+import irstd_ext
 import pytest
 import torch
 from irstd_ext.testing import load_spec
@@ -71,3 +72,7 @@ def test_a_kernel_that_does_not_compile_is_noticed(tmp_path):
     spec.loader.exec_module(module)
     with pytest.raises(triton.CompilationError):
         triton.compile(ASTSource(module.kernel, {"x": "*fp32"}), GPUTarget("cuda", 90, 32))
+
+
+def test_no_op_is_left_out():
+    assert sorted(SIZES) == sorted(irstd_ext.ops.__all__)

@@ -50,6 +50,23 @@ class TorchTests:
         want, want_grads = self.native_run(args, g)
         assert torch.equal(out, want) and all(torch.equal(x, y) for x, y in zip(grads, want_grads))
 
+    def test_inductor(self):
+        """The real backend of torch.compile, forward and backward, on inputs in other memory orders."""
+        torch._dynamo.reset()
+        args = self.control_args(torch.float32)
+        compiled = torch.compile(lambda *a: self.op(*a).mul(2), fullgraph=True)
+        for name in ("contiguous", "transposed"):
+            changed = [layouts(a).get(name, a) if isinstance(a, Tensor) and a.dim() else a for a in args]
+            g = upstream(self.op(*changed)).float()
+            out, grads = with_grads(compiled, changed, self.spec.grads, g)
+            want, want_grads = with_grads(lambda *a: self.op(*a).mul(2), changed, self.spec.grads, g)
+            assert torch.equal(out, want) and all(torch.equal(x, y) for x, y in zip(grads, want_grads)), name
+
+    def test_forward_mode_is_refused(self):
+        args = self.control_args(torch.float32)
+        with pytest.raises(RuntimeError, match="forward-mode derivatives are not implemented"):
+            torch.func.jvp(lambda x: self.spec.native(x, *args[1:]), (args[0],), (torch.ones_like(args[0]),))
+
     def test_export(self):
         class Module(torch.nn.Module):
             def forward(_, *args):

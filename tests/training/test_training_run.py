@@ -134,7 +134,7 @@ def test_resume_refuses_another_run(config, change):
 def test_a_folder_with_content_is_refused(config, change):
     config.out.mkdir()
     (config.out / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is not empty; give another --out"):
+    with pytest.raises(FileExistsError, match="is not empty and holds no run; give another --out"):
         train(config)
     with pytest.raises(FileExistsError, match="holds no run"):
         train(change(config, overwrite=True))
@@ -144,7 +144,7 @@ def test_a_folder_with_content_is_refused(config, change):
 def test_overwrite_replaces_the_run_and_nothing_else(config, change):
     train(change(config, epochs=1))
     (config.out / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is not empty"):
+    with pytest.raises(FileExistsError, match="holds a run"):
         train(config)
     assert len(log(config.out)) == 1
     train(change(config, overwrite=True))

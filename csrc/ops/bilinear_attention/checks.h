@@ -11,7 +11,7 @@ inline Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tenso
   check_dim(op, "k", k, 2, "[B, M]");
   check_dim(op, "weight", weight, 1, "[C]");
   check_dim(op, "value", value, 4, "[B, C, M, E]");
-  if (gamma.numel() != 1) fail(op, ": gamma must hold one number, got shape ", shape_of(gamma));
+  if (gamma.dim() > 1 || gamma.numel() != 1) fail(op, ": gamma must hold one number, got shape ", shape_of(gamma));
   const Sizes s{value.size(0), value.size(1), q.size(1), value.size(2), value.size(3)};
   check_size(op, "q", q, 0, s.B, "B of value");
   check_size(op, "k", k, 0, s.B, "B of value");
@@ -19,12 +19,10 @@ inline Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tenso
   check_size(op, "weight", weight, 0, s.C, "C of value");
   if (s.M == 0) fail(op, ": value must have M >= 1 rows to attend to, got M=0");
   check_floating(op, "value", value);
-  const ScalarType wide = accum_dtype(value);
   const std::pair<const char*, const Tensor*> small[] = {{"q", &q}, {"k", &k}, {"weight", &weight}, {"gamma", &gamma}};
   for (const auto& [name, t] : small) {
     check_same_device(op, name, *t, "value", value);
-    if (t->scalar_type() != value.scalar_type() && t->scalar_type() != wide)
-      fail(op, ": ", name, " must have the dtype of value, ", name_of(value.scalar_type()), ", or ", name_of(wide), ", got ", name_of(t->scalar_type()));
+    check_parameter_dtype(op, name, *t, value);
   }
   return s;
 }
@@ -54,6 +52,7 @@ inline void check_bias(const char* op, const std::optional<Tensor>& bias, const 
   check_dim(op, "bias", *bias, 1, "[C]");
   check_size(op, "bias", *bias, 0, s.C, "C of value");
   check_same_device(op, "bias", *bias, "value", value);
+  check_parameter_dtype(op, "bias", *bias, value);
 }
 
 }  // namespace irstd::bilinear_attention

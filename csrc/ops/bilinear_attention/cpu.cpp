@@ -174,12 +174,16 @@ template <class A> void sum_over(const A* part, int64_t count, int64_t n, std::v
 
 int64_t grain(const Sizes& s) { return std::max<int64_t>(1, 65536 / std::max<int64_t>(1, s.L * s.M * std::max<int64_t>(1, s.E / 8))); }
 
-Tensor forward(const Tensor& q, const Tensor& k, const Tensor& weight, const Tensor& value, const Tensor& gamma, const std::optional<Tensor>& residual,
+// Rows of a plane must be dense to be read fast; torch transposes all planes of a channels-last map better than they can be picked one by one.
+Tensor with_dense_rows(const Tensor& t) { return t.stride(3) == 1 || t.size(3) == 1 ? t : torch::stable::contiguous(t); }
+
+Tensor forward(const Tensor& q, const Tensor& k, const Tensor& weight, const Tensor& value_, const Tensor& gamma, const std::optional<Tensor>& residual,
                const std::optional<Tensor>& bias) {
   const char* op = "bilinear_attention";
-  const Sizes s = check(op, q, k, weight, value, gamma);
-  const Tensor res = check_residual(op, residual, value, s);
-  check_bias(op, bias, value, s);
+  const Sizes s = check(op, q, k, weight, value_, gamma);
+  check_bias(op, bias, value_, s);
+  const Tensor given = check_residual(op, residual, value_, s), value = with_dense_rows(value_);
+  const Tensor res = residual ? with_dense_rows(given) : value;
   const ScalarType wide = accum_dtype(value);
   const Tensor qa = dense(q, wide), ka = dense(k, wide), wa = dense(weight, wide), ga = dense(gamma, wide);
   Tensor out = torch::stable::new_empty(value, {s.B, s.C, s.L, s.E});
@@ -200,13 +204,14 @@ template <class A> void store_as(const std::vector<double>& from, A* to) {
   for (size_t i = 0; i < from.size(); ++i) to[i] = A(from[i]);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& q, const Tensor& k, const Tensor& weight, const Tensor& value,
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad_, const Tensor& q, const Tensor& k, const Tensor& weight, const Tensor& value_,
                                                             const Tensor& gamma, bool add_grad) {
   const char* op = "bilinear_attention_backward";
-  const Sizes s = check(op, q, k, weight, value, gamma);
-  check_out_like(op, "grad", grad, value, s);
+  const Sizes s = check(op, q, k, weight, value_, gamma);
+  check_out_like(op, "grad", grad_, value_, s);
   if (add_grad && s.L != s.M) fail(op, ": add_grad needs L == M, got L=", s.L, ", M=", s.M);
-  const ScalarType wide = accum_dtype(value);
+  const ScalarType wide = accum_dtype(value_);
+  const Tensor value = with_dense_rows(value_), grad = with_dense_rows(grad_);
   const Tensor qa = dense(q, wide), ka = dense(k, wide), wa = dense(weight, wide), ga = dense(gamma, wide);
   Tensor d_value = torch::stable::new_empty(value, {s.B, s.C, s.M, s.E});
   Tensor dq = torch::stable::new_empty(qa, {s.B, s.L}), dk = torch::stable::new_empty(qa, {s.B, s.M}), dw = torch::stable::new_empty(qa, {s.C});

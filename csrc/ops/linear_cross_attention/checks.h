@@ -6,7 +6,8 @@ namespace irstd::linear_cross_attention {
 
 struct Sizes { int64_t B, h, N, M, d, e; };
 
-inline Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+inline Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tensor& v, double eps) {
+  if (!(eps >= 0)) fail(op, ": eps must be >= 0, got ", eps);
   check_dim(op, "q", q, 4, "[B, h, N, d]");
   check_dim(op, "k", k, 4, "[B, h, M, d]");
   check_dim(op, "v", v, 4, "[B, h, M, e]");
@@ -39,7 +40,7 @@ inline void check_grad(const char* op, const Tensor& grad, const Tensor& q, cons
 // Dense [B, h, n, f]; tokens innermost in memory where they are so in `like`.
 inline Tensor empty_like_layout(const Tensor& like, int64_t n, int64_t f) {
   const int64_t B = like.size(0), h = like.size(1);
-  if (like.stride(2) == 1 && like.stride(3) != 1) return torch::stable::transpose(torch::stable::new_empty(like, {B, h, f, n}), 2, 3);
+  if (like.stride(2) == 1 && like.stride(3) != 1 && like.size(3) > 1) return torch::stable::transpose(torch::stable::new_empty(like, {B, h, f, n}), 2, 3);
   return torch::stable::new_empty(like, {B, h, n, f});
 }
 

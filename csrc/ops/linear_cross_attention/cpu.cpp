@@ -62,7 +62,7 @@ template <class T> Heads<const T> in(const Tensor& t) { return {(const T*)t.cons
 template <class T> Heads<T> to(const Tensor& t) { return {(T*)t.mutable_data_ptr(), t.size(1), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 
 Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, double eps) {
-  const Sizes s = check("linear_cross_attention", q, k, v);
+  const Sizes s = check("linear_cross_attention", q, k, v, eps);
   Tensor out = empty_like_layout(q, s.N, s.e);
   if (out.numel() == 0) return out;
   with_dtype(dtype_of(q), [&](auto tag) {
@@ -76,7 +76,7 @@ Tensor forward(const Tensor& q, const Tensor& k, const Tensor& v, double eps) {
 
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& q, const Tensor& k, const Tensor& v, double eps) {
   const char* op = "linear_cross_attention_backward";
-  const Sizes s = check(op, q, k, v);
+  const Sizes s = check(op, q, k, v, eps);
   check_grad(op, grad, q, s);
   Tensor dq = empty_like_layout(q, s.N, s.d), dk = empty_like_layout(k, s.M, s.d), dv = empty_like_layout(v, s.M, s.e);
   if (s.B * s.h == 0) return {dq, dk, dv};

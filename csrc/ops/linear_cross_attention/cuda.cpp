@@ -17,7 +17,7 @@ Inputs inputs(const Tensor& q, const Tensor& k, const Tensor& v, double eps, con
 Tensor workspace(const Tensor& like, int64_t numbers) { return torch::stable::new_empty(like, {numbers}, accum_dtype(like)); }
 
 Tensor forward_cuda(const Tensor& q, const Tensor& k, const Tensor& v, double eps) {
-  const Sizes s = check("linear_cross_attention", q, k, v);
+  const Sizes s = check("linear_cross_attention", q, k, v, eps);
   const OnDevice device(q);
   Tensor out = empty_like_layout(q, s.N, s.e);
   const Inputs in = inputs(q, k, v, eps, s);
@@ -28,7 +28,7 @@ Tensor forward_cuda(const Tensor& q, const Tensor& k, const Tensor& v, double ep
 
 std::tuple<Tensor, Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& q, const Tensor& k, const Tensor& v, double eps) {
   const char* op = "linear_cross_attention_backward";
-  const Sizes s = check(op, q, k, v);
+  const Sizes s = check(op, q, k, v, eps);
   check_grad(op, grad, q, s);
   const OnDevice device(q);
   Tensor dq = empty_like_layout(q, s.N, s.d), dk = empty_like_layout(k, s.M, s.d), dv = empty_like_layout(v, s.M, s.e);

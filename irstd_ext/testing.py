@@ -20,6 +20,28 @@ class Invalid:
     message: str
 
 
+def replaced(index: int, function: Callable[[Any], Any]) -> Callable[[list], list]:
+    """A change of one argument: for `OpSpec.invalid` and `OpSpec.hot`."""
+
+    def change(args: list) -> list:
+        return [*args[:index], function(args[index]), *args[index + 1 :]]
+
+    return change
+
+
+def poked(index: int, value: float, every: int) -> Callable[[list], list]:
+    """One argument with `value` at every so many elements; None stays None."""
+
+    def function(t):
+        if t is None:
+            return None
+        t = t.clone()
+        t.view(-1)[::every] = value
+        return t
+
+    return replaced(index, function)
+
+
 @dataclass(frozen=True)
 class OpSpec:
     """`inputs(sizes, generator)` draws float64 arguments in the order of the schema, exactly representable in float32; None and numbers pass through."""

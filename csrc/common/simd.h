@@ -31,7 +31,20 @@ template <class V> IRSTD_INLINE lane_t<V> sum(V v) {  // pairwise
   }
 }
 
-// e^x for x <= 64; below -104 zero, subnormal results kept. Coefficients of Cephes' expf: within 0.9 ulp. NaN stays NaN.
+// e^x = exp_mantissa * 2^n, n the integer nearest x log2(e), left in the low mantissa bits of `shifted`. Coefficients of Cephes' expf: within 0.9 ulp.
+template <class V> IRSTD_INLINE V exp_mantissa(V x, V& shifted) {
+  shifted = x * 1.44269504088896341f + 12582912.f;
+  const V n = shifted - 12582912.f;
+  const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  return (p * r + 1.f) * r + 1.f;
+}
+
+// e^x for x <= 64; below -104 zero, subnormal results kept. NaN stays NaN (and overflows in the integers, harmlessly).
 template <class V> IRSTD_INLINE V exp(V x) {
   if constexpr (sizeof(lane_t<V>) == 8) {
     for (int i = 0; i < lanes<V>; ++i) x[i] = std::exp(x[i]);
@@ -39,16 +52,8 @@ template <class V> IRSTD_INLINE V exp(V x) {
   } else {
     using U = vec<uint32_t, int(sizeof(V))>;
     const V low = splat<V>(-104.f);
-    x = x < low ? low : x;
-    const V shifted = x * 1.44269504088896341f + 12582912.f;  // the integer nearest x log2(e) stands in the low mantissa bits
-    const V n = shifted - 12582912.f;
-    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * r + 1.f) * r + 1.f;
+    V shifted;
+    const V p = exp_mantissa(V(x < low ? low : x), shifted);
     return p * (V)(((U)shifted << 23) + (151u << 23)) * 0x1p-24f;  // 2^(n + 24) and 2^-24, so that 2^-149 can be reached
   }
 }
@@ -58,19 +63,10 @@ template <class V> IRSTD_INLINE V exp_flush(V x) {
   if constexpr (sizeof(lane_t<V>) == 8) {
     return simd::exp(x);
   } else {
-    using U = vec<uint32_t, int(sizeof(V))>;  // NaN overflows here, harmlessly
-    const V low = splat<V>(-87.3f);
-    const V shifted = x * 1.44269504088896341f + 12582912.f;
-    const V n = shifted - 12582912.f;
-    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * r + 1.f) * r + 1.f;
-    const V y = p * (V)(((U)shifted << 23) + 0x3F800000u);
-    return x < low ? V{} : y;
+    using U = vec<uint32_t, int(sizeof(V))>;
+    V shifted;
+    const V p = exp_mantissa(x, shifted);
+    return x < -87.3f ? V{} : p * (V)(((U)shifted << 23) + 0x3F800000u);
   }
 }
 

@@ -1,7 +1,7 @@
 """Cases, tolerances and cost model of bilinear_attention."""
 import torch
 
-from ..testing import Invalid, OpSpec
+from ..testing import Invalid, OpSpec, poked, replaced
 
 
 def _inputs(sizes, g):
@@ -16,24 +16,6 @@ def _inputs(sizes, g):
     residual = draw(B, C, L, E) if sizes.get("residual", L != M) else None
     bias = draw(C) if sizes.get("bias") else None
     return [draw(B, L), draw(B, M), draw(C), value, torch.tensor(0.75, dtype=torch.float64), residual, bias]
-
-
-def _set(index, function):
-    def change(args):
-        args = list(args)
-        args[index] = function(args[index])
-        return args
-
-    return change
-
-
-def _poke(index, value, every=5):
-    def function(t):
-        t = t.clone()
-        t.view(-1)[::every] = value
-        return t
-
-    return _set(index, function)
 
 
 def _gradients(backward, args, g):
@@ -73,37 +55,37 @@ SPEC = OpSpec(
     backward_flops=lambda s: 4 * _products(s),
     bytes=lambda s, size: size * s["B"] * s["C"] * s["E"] * (s["M"] + s["L"] + (s["L"] if s.get("residual", s["L"] != s["M"]) else 0)),
     invalid=(
-        Invalid("q dim", _set(0, lambda t: t[0]), "q must be 2-D [B, L], got 1-D"),
-        Invalid("k dim", _set(1, lambda t: t[None]), "k must be 2-D [B, M], got 3-D"),
-        Invalid("weight dim", _set(2, lambda t: t[None]), "weight must be 1-D [C], got 2-D"),
-        Invalid("value dim", _set(3, lambda t: t[0]), "value must be 4-D [B, C, M, E], got 3-D"),
-        Invalid("q batch", _set(0, lambda t: t[:1]), "q must have size 2 (B of value) in dimension 0, got 1"),
-        Invalid("k size", _set(1, lambda t: t[:, 1:]), "k must have size 7 (M of value) in dimension 1, got 6"),
-        Invalid("weight size", _set(2, lambda t: t[1:]), "weight must have size 3 (C of value) in dimension 0, got 2"),
-        Invalid("gamma", _set(4, lambda t: torch.stack([t, t])), "gamma must hold one number, got shape [2]"),
-        Invalid("gamma dim", _set(4, lambda t: t.view(1, 1)), "gamma must hold one number, got shape [1, 1]"),
-        Invalid("integer bias", _set(6, lambda t: t.long()), "bias must have the dtype of value, float32, got int64"),
-        Invalid("residual needed", _set(5, lambda t: None), "residual is required unless L == M, got L=5, M=7"),
-        Invalid("residual shape", _set(5, lambda t: t[..., 1:]), "residual must have size 9 (E of value) in dimension 3, got 8"),
-        Invalid("residual dtype", _set(5, lambda t: t.bfloat16()), "residual must have the dtype of value"),
-        Invalid("bias", _set(6, lambda t: t[1:]), "bias must have size 3 (C of value) in dimension 0, got 2"),
-        Invalid("integer value", _set(3, lambda t: t.long()), "value must be float16, bfloat16, float32 or float64, got int64"),
-        Invalid("integer q", _set(0, lambda t: t.int()), "q must have the dtype of value, float32, got int32"),
-        Invalid("meta q", _set(0, lambda t: t.to("meta")), "must be on the device of value"),
+        Invalid("q dim", replaced(0, lambda t: t[0]), "q must be 2-D [B, L], got 1-D"),
+        Invalid("k dim", replaced(1, lambda t: t[None]), "k must be 2-D [B, M], got 3-D"),
+        Invalid("weight dim", replaced(2, lambda t: t[None]), "weight must be 1-D [C], got 2-D"),
+        Invalid("value dim", replaced(3, lambda t: t[0]), "value must be 4-D [B, C, M, E], got 3-D"),
+        Invalid("q batch", replaced(0, lambda t: t[:1]), "q must have size 2 (B of value) in dimension 0, got 1"),
+        Invalid("k size", replaced(1, lambda t: t[:, 1:]), "k must have size 7 (M of value) in dimension 1, got 6"),
+        Invalid("weight size", replaced(2, lambda t: t[1:]), "weight must have size 3 (C of value) in dimension 0, got 2"),
+        Invalid("gamma", replaced(4, lambda t: torch.stack([t, t])), "gamma must hold one number, got shape [2]"),
+        Invalid("gamma dim", replaced(4, lambda t: t.view(1, 1)), "gamma must hold one number, got shape [1, 1]"),
+        Invalid("integer bias", replaced(6, lambda t: t.long()), "bias must have the dtype of value, float32, got int64"),
+        Invalid("residual needed", replaced(5, lambda t: None), "residual is required unless L == M, got L=5, M=7"),
+        Invalid("residual shape", replaced(5, lambda t: t[..., 1:]), "residual must have size 9 (E of value) in dimension 3, got 8"),
+        Invalid("residual dtype", replaced(5, lambda t: t.bfloat16()), "residual must have the dtype of value"),
+        Invalid("bias", replaced(6, lambda t: t[1:]), "bias must have size 3 (C of value) in dimension 0, got 2"),
+        Invalid("integer value", replaced(3, lambda t: t.long()), "value must be float16, bfloat16, float32 or float64, got int64"),
+        Invalid("integer q", replaced(0, lambda t: t.int()), "q must have the dtype of value, float32, got int32"),
+        Invalid("meta q", replaced(0, lambda t: t.to("meta")), "must be on the device of value"),
         Invalid("M=0", lambda a: [a[0], a[1][:, :0], a[2], a[3][:, :, :0], *a[4:]], "value must have M >= 1 rows to attend to, got M=0"),
     ),
     hot={
         "logits of 2000": lambda a: [a[0] * 30, a[1] * 30, a[2], *a[3:]],
-        "weight 0": _set(2, torch.zeros_like),
-        "equal keys": _set(1, torch.ones_like),
-        "gamma 0": _set(4, torch.zeros_like),
-        "NaN in q": _poke(0, float("nan")),
-        "NaN in k": _poke(1, float("nan")),
-        "NaN in value": _poke(3, float("nan"), 50),
-        "Inf in value": _poke(3, float("inf"), 50),
-        "Inf in q": _poke(0, float("inf")),
-        "-Inf in k": _poke(1, float("-inf")),
-        "NaN in residual": lambda a: _poke(5, float("nan"))(a) if a[5] is not None else a,
+        "weight 0": replaced(2, torch.zeros_like),
+        "equal keys": replaced(1, torch.ones_like),
+        "gamma 0": replaced(4, torch.zeros_like),
+        "NaN in q": poked(0, float("nan"), 5),
+        "NaN in k": poked(1, float("nan"), 5),
+        "NaN in value": poked(3, float("nan"), 50),
+        "Inf in value": poked(3, float("inf"), 50),
+        "Inf in q": poked(0, float("inf"), 5),
+        "-Inf in k": poked(1, float("-inf"), 5),
+        "NaN in residual": poked(5, float("nan"), 5),
     },
     ulp=6,
     grad_ulp=40,

@@ -1,7 +1,7 @@
 """Cases, tolerances and cost model of linear_cross_attention."""
 import torch
 
-from ..testing import Invalid, OpSpec
+from ..testing import Invalid, OpSpec, poked, replaced
 
 
 def _inputs(sizes, g):
@@ -11,24 +11,6 @@ def _inputs(sizes, g):
         return torch.randn(B, h, n, f, generator=g).double()
 
     return [draw(N, d), draw(M, d), draw(M, e), sizes.get("eps", 1e-6)]
-
-
-def _set(index, function):
-    def change(args):
-        args = list(args)
-        args[index] = function(args[index])
-        return args
-
-    return change
-
-
-def _poke(index, value):
-    def function(t):
-        t = t.clone()
-        t.view(-1)[::37] = value
-        return t
-
-    return _set(index, function)
 
 
 def _state(s):
@@ -65,33 +47,33 @@ SPEC = OpSpec(
     backward_flops=lambda s: 2 * _state(s) * (2 * s["N"] + 3 * s["M"]),
     bytes=lambda s, size: size * s["B"] * s["h"] * (s["N"] + s["M"]) * (s["d"] + s["e"]),
     invalid=(
-        Invalid("q dim", _set(0, lambda t: t[0]), "q must be 4-D [B, h, N, d], got 3-D"),
-        Invalid("k dim", _set(1, lambda t: t[0]), "k must be 4-D [B, h, M, d], got 3-D"),
-        Invalid("v dim", _set(2, lambda t: t[0]), "v must be 4-D [B, h, M, e], got 3-D"),
-        Invalid("k batch", _set(1, lambda t: t[:1]), "k must have size 2 (B of q) in dimension 0, got 1"),
-        Invalid("k heads", _set(1, lambda t: t[:, :1]), "k must have size 3 (h of q) in dimension 1, got 1"),
-        Invalid("k features", _set(1, lambda t: t[..., 1:]), "k must have size 7 (d of q) in dimension 3, got 6"),
-        Invalid("v batch", _set(2, lambda t: t[:1]), "v must have size 2 (B of q) in dimension 0, got 1"),
-        Invalid("v tokens", _set(2, lambda t: t[:, :, 1:]), "v must have size 11 (M of k) in dimension 2, got 10"),
+        Invalid("q dim", replaced(0, lambda t: t[0]), "q must be 4-D [B, h, N, d], got 3-D"),
+        Invalid("k dim", replaced(1, lambda t: t[0]), "k must be 4-D [B, h, M, d], got 3-D"),
+        Invalid("v dim", replaced(2, lambda t: t[0]), "v must be 4-D [B, h, M, e], got 3-D"),
+        Invalid("k batch", replaced(1, lambda t: t[:1]), "k must have size 2 (B of q) in dimension 0, got 1"),
+        Invalid("k heads", replaced(1, lambda t: t[:, :1]), "k must have size 3 (h of q) in dimension 1, got 1"),
+        Invalid("k features", replaced(1, lambda t: t[..., 1:]), "k must have size 7 (d of q) in dimension 3, got 6"),
+        Invalid("v batch", replaced(2, lambda t: t[:1]), "v must have size 2 (B of q) in dimension 0, got 1"),
+        Invalid("v tokens", replaced(2, lambda t: t[:, :, 1:]), "v must have size 11 (M of k) in dimension 2, got 10"),
         Invalid("eps", lambda a: [*a[:3], -0.5], "eps must be >= 0, got -0.5"),
         Invalid("eps NaN", lambda a: [*a[:3], float("nan")], "eps must be >= 0, got nan"),
         Invalid("M=0", lambda a: [a[0], a[1][:, :, :0], a[2][:, :, :0], *a[3:]], "k must hold at least one token, got M=0"),
-        Invalid("k dtype", _set(1, lambda t: t.bfloat16()), "k must have the dtype of q"),
-        Invalid("v dtype", _set(2, lambda t: t.half()), "v must have the dtype of q"),
+        Invalid("k dtype", replaced(1, lambda t: t.bfloat16()), "k must have the dtype of q"),
+        Invalid("v dtype", replaced(2, lambda t: t.half()), "v must have the dtype of q"),
         Invalid("integers", lambda a: [a[0].long(), a[1].long(), a[2].long(), *a[3:]], "q must be float16, bfloat16, float32 or float64, got int64"),
-        Invalid("meta v", _set(2, lambda t: t.to("meta")), "must be on the device of q"),
+        Invalid("meta v", replaced(2, lambda t: t.to("meta")), "must be on the device of q"),
     ),
     hot={
         "inputs x20": lambda a: [a[0] * 20, a[1] * 20, *a[2:]],
         "near -20": lambda a: [a[0] - 20, a[1], *a[2:]],
         "all tiny": lambda a: [a[0] - 12, a[1] - 12, *a[2:]],
         "zeros": lambda a: [torch.zeros_like(a[0]), torch.zeros_like(a[1]), *a[2:]],
-        "NaN in q": _poke(0, float("nan")),
-        "NaN in k": _poke(1, float("nan")),
-        "NaN in v": _poke(2, float("nan")),
-        "-Inf in q": _poke(0, float("-inf")),
-        "-Inf in k": _poke(1, float("-inf")),
-        "Inf in v": _poke(2, float("inf")),
+        "NaN in q": poked(0, float("nan"), 37),
+        "NaN in k": poked(1, float("nan"), 37),
+        "NaN in v": poked(2, float("nan"), 37),
+        "-Inf in q": poked(0, float("-inf"), 37),
+        "-Inf in k": poked(1, float("-inf"), 37),
+        "Inf in v": poked(2, float("inf"), 37),
     },
     ulp=6,
     grad_ulp=40,

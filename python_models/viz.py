@@ -90,5 +90,5 @@ def plot_curves(curves: Mapping[str, Curve], path: Path, marks: Mapping[str, tup
             axes.plot(max(marks[name][0], floor), marks[name][1], "o", color=f"C{i}", markersize=9, fillstyle="none", markeredgewidth=2)
     axes.set(xscale="log", xlim=(floor, 1), ylim=(-0.02, 1.02), xlabel="Fa, false-alarm pixels per pixel (0 drawn at 1e-7)", ylabel="Pd, share of targets found")
     axes.grid(True, which="major", alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", title="circle: threshold 0.5" if marks else None)
     figure.savefig(path)

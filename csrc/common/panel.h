@@ -34,13 +34,20 @@ template <class A> struct Panel {
   }
 };
 
-// Asks for a dense-enough plane ahead of its use: planes are often one page each, where the hardware's streams end.
-template <class T> IRSTD_INLINE void prefetch_plane(const T* p, int64_t rows, int64_t cols, int64_t stride_row) {
-  constexpr int64_t line = 64 / sizeof(T);
-  if (rows * cols > 4096) return;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < cols; c += line) __builtin_prefetch(p + r * stride_row + c);
-}
+// The cache lines of a dense plane, asked for one by one ahead of its use. Planes are often one page each, where the hardware's own streams end.
+struct Ahead {
+  const char* p = nullptr;
+  int64_t lines = 0;
+  template <class T> IRSTD_INLINE static Ahead of(const T* p, int64_t rows, int64_t cols, int64_t stride_row, int64_t smallest = 0) {
+    const int64_t bytes = rows * cols * int64_t(sizeof(T));
+    return stride_row == cols && bytes >= smallest && bytes <= 32768 ? Ahead{(const char*)p, bytes / 64} : Ahead{};
+  }
+  IRSTD_INLINE void next() {
+    if (lines == 0) return;
+    __builtin_prefetch(p);
+    p += 64, --lines;
+  }
+};
 
 // out[c] = f(in[c], c) for a row, a vector at a time; f sees zeros past the end. out is dense.
 template <class V, class T, class F> IRSTD_INLINE void map_row(int64_t cols, const T* in, int64_t stride, T* out, F&& f) {

@@ -30,7 +30,10 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        with open(temporary, "wb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777  # what the user's umask gives; some writers make private files
         write(temporary)
+        os.chmod(temporary, mode)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -35,8 +35,8 @@ template <class A> struct Image {
   }
 };
 
-// p[j][i] = exp(a_i (k_j - peak_i)) for the rows i0 .. i0 + 32; scale[i] = 1 / their sum over j.
-template <class V, class A> IRSTD_INLINE void weights(const Image<A>& image, A slope, int64_t i0, int64_t rows, int64_t M, A* p, A* scale) {
+// p[j][i] = exp(a_i (k_j - peak_i)) for the rows i0 .. i0 + 32; scale[i] = 1 / their sum over j. Meanwhile the next plane is fetched.
+template <class V, class A> IRSTD_INLINE void weights(const Image<A>& image, A slope, int64_t i0, int64_t rows, int64_t M, A* p, A* scale, Ahead& value, Ahead& grad) {
   constexpr int n = simd::lanes<V>;
   for (int64_t i = 0; i < rows; i += n) {
     const V a = slope * simd::load<V>(image.q.data() + i0 + i);
@@ -46,6 +46,7 @@ template <class V, class A> IRSTD_INLINE void weights(const Image<A>& image, A s
       const V w = simd::exp_flush(exponent(a, simd::splat<V>(image.k[j]), top));
       simd::store(p + j * kRows + i, w);
       total += w;
+      value.next(), grad.next();
     }
     simd::store(scale + i, V(A(1) / total));
   }
@@ -70,9 +71,11 @@ template <class T, class A> struct Forward {
       const int64_t b = plane / s.C, c = plane % s.C;
       if (plane == begin || c == 0) image.take(q + b * s.L, k + b * s.M, s);
       val.template take<V>(value + b * vs.b + c * vs.c, s.M, s.E, vs.r, vs.e);
+      const int64_t next = std::min(plane + 1, end - 1);
+      Ahead value_ahead = Ahead::of(value + next / s.C * vs.b + next % s.C * vs.c, s.M, s.E, vs.r, 8192), none;  // smaller ones are slower for it here, by measurement
       for (int64_t i0 = 0; i0 < s.L; i0 += kRows) {
         const int64_t rows = std::min(kRows, s.L - i0);
-        weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data());
+        weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data(), value_ahead, none);
         gemm::multiply<V>(rows, ld, s.M, p.data(), 1, kRows, val.data, val.ld, mixed.data(), ld, false);
         const T* res = residual + b * rs.b + c * rs.c + i0 * rs.r;
         T* o = out + (plane * s.L + i0) * s.E;
@@ -108,11 +111,9 @@ template <class T, class A> struct Backward {
       const int64_t b = plane / s.C, c = plane % s.C;
       if (plane == begin || c == 0) image.take(q + b * s.L, k + b * s.M, s);
       val.template take<V>(value + b * vs.b + c * vs.c, s.M, s.E, vs.r, vs.e);
-      if (plane + 1 < end) {
-        const int64_t next_b = (plane + 1) / s.C, next_c = (plane + 1) % s.C;
-        prefetch_plane(value + next_b * vs.b + next_c * vs.c, s.M, s.E, vs.r);
-        prefetch_plane(grad + next_b * gs.b + next_c * gs.c, s.L, s.E, gs.r);
-      }
+      const int64_t next = std::min(plane + 1, end - 1);
+      Ahead value_ahead = Ahead::of(value + next / s.C * vs.b + next % s.C * vs.c, s.M, s.E, vs.r);
+      Ahead grad_ahead = Ahead::of(grad + next / s.C * gs.b + next % s.C * gs.c, s.L, s.E, gs.r);
       std::fill(t.begin(), t.end(), A(0));
       if (s.L == 0) std::fill(dv.begin(), dv.end(), A(0));
       double dw = 0, dg = 0;
@@ -122,7 +123,7 @@ template <class T, class A> struct Backward {
         simd::transpose<V>(g.data, g.ld, rows, s.E, grad_t.data(), kRows);
         for (int64_t e = 0; e < s.E; ++e) std::fill(grad_t.data() + e * kRows + rows, grad_t.data() + e * kRows + padded, A(0));
         gemm::multiply<V>(s.M, padded, s.E, val.data, val.ld, 1, grad_t.data(), kRows, dp.data(), kRows, false);
-        weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data());
+        weights<V>(image, weight[c], i0, rows, s.M, p.data(), scale.data(), value_ahead, grad_ahead);
         for (int64_t i = 0; i < padded; i += n) logit_gradients<V>(image, i0, i, p.data(), dp.data(), scale.data(), dots.data(), u.data(), t.data());
         for (int64_t r = 0; r < rows; ++r) {
           dq_part[plane * s.L + i0 + r] = weight[c] * u[r];

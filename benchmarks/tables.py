@@ -57,7 +57,21 @@ def models_table(result: dict) -> str:
     return "\n".join([f"{machine['cpu']}, {machine['threads']} threads, torch {result['torch']}, float32, batch 4 (training) and 1 (inference), commit {result['commit']}.", "", *lines])
 
 
-TABLES = {"ops": ("cpu.json", ops_table), "models": ("models.json", models_table)}
+def training_table(result: dict) -> str:
+    config, test, done = result["config"], result["test"], result["training"]
+    lines = [
+        f"`irstd train sgem_unet --preset {config['preset']}` on {config['data']} `{config['split']}`: {done['epochs']} epochs in {done['seconds'] / 60:.0f} minutes on {result['machine']['threads']} CPU thread,"
+        f" epoch {done['selected']['epoch']} chosen on the validation list, seed {config['seed']}, commit {result['commit']}; {test['images']} test images, list {test['split_hash']}, protocol `{test['protocol']}`,"
+        f" {test['eval_size']} size, threshold {test['threshold']}. The top-hat filter is fitted on the training list.",
+        "",
+        "| | IoU % | nIoU % | Pd % | Fa 1e-6 |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {name} | {100 * f['IoU']:.1f} | {100 * f['nIoU']:.1f} | {100 * f['Pd']:.1f} | {1e6 * f['Fa']:.1f} |" for name, f in test["figures"].items()]
+    return "\n".join(lines)
+
+
+TABLES = {"ops": ("cpu.json", ops_table), "models": ("models.json", models_table), "training": ("train_sgem_unet_tiny_nuaa.json", training_table)}
 
 
 def render(text: str) -> str:
@@ -66,7 +80,7 @@ def render(text: str) -> str:
         if not path.exists():
             raise SystemExit(f"{path} is missing; run: make bench")
         body = make(json.loads(path.read_text()))
-        text, count = re.subn(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", lambda m: f"{m[1]}{body}\n{m[2]}", text, flags=re.S)
+        text, count = re.subn(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", lambda m, body=body: f"{m[1]}{body}\n{m[2]}", text, flags=re.S)
         if not count:
             raise SystemExit(f"README.md: the markers of table {name!r} are missing")
     return text

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from python_models import cli
 from python_models.data import SynthConfig, write_synthetic
@@ -15,12 +14,8 @@ NET = ["--option", "input_size=32", "widths=[4, 4, 8, 8, 8]"]
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors gain nothing from threads, and a busy machine loses by them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread):
+    """For every test here."""
 
 
 @pytest.fixture(scope="module")

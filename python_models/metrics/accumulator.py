@@ -1,7 +1,6 @@
 """IRSTDMetrics: pixel and target metrics accumulated as integers over a data set."""
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np

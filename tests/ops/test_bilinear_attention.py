@@ -1,6 +1,3 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from irstd_ext import bilinear_attention, reference
@@ -8,8 +5,7 @@ from irstd_ext.specs.bilinear_attention import SPEC
 from irstd_ext.testing import error, with_grads
 
 from ops.suite import OpTests
-
-VECTORS = Path(__file__).parents[1] / "vectors" / "bilinear_attention"
+from ops.vectors import load_vectors
 
 
 class TestBilinearAttention(OpTests):
@@ -19,7 +15,7 @@ class TestBilinearAttention(OpTests):
     @pytest.mark.parametrize("name", ["small", "rect", "wzero"])
     @pytest.mark.parametrize("op", [bilinear_attention, reference.bilinear_attention], ids=["ext", "reference"])
     def test_vectors(self, op, name, kind, forward, gradient):
-        v = {k: torch.from_numpy(np.asarray(x, dtype=np.float64)) for k, x in np.load(VECTORS / f"bilinear_{name}.npz").items()}
+        v = load_vectors("bilinear_attention", f"bilinear_{name}")
         names = ("q", "k", "weight", "value", "gamma", "residual", "bias")
         args = [v[n].to(kind) for n in names]
         out, grads = with_grads(op, args, SPEC.grads, v["g_out"])

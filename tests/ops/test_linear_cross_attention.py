@@ -1,6 +1,3 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from irstd_ext import linear_cross_attention, reference
@@ -8,8 +5,7 @@ from irstd_ext.specs.linear_cross_attention import SPEC
 from irstd_ext.testing import error, with_grads
 
 from ops.suite import OpTests
-
-VECTORS = Path(__file__).parents[1] / "vectors" / "linear_cross_attention"
+from ops.vectors import load_vectors
 
 
 class TestLinearCrossAttention(OpTests):
@@ -19,7 +15,7 @@ class TestLinearCrossAttention(OpTests):
     @pytest.mark.parametrize("name", ["small", "big", "zeros"])
     @pytest.mark.parametrize("op", [linear_cross_attention, reference.linear_cross_attention], ids=["ext", "reference"])
     def test_vectors(self, op, name, kind, forward, gradient):
-        v = {k: torch.from_numpy(np.asarray(x, dtype=np.float64)) for k, x in np.load(VECTORS / f"lin_{name}.npz").items()}
+        v = load_vectors("linear_cross_attention", f"lin_{name}")
         args = [v[n].to(kind) for n in "qkv"]
         out, grads = with_grads(op, args, SPEC.grads, v["g_out"])
         assert error(out, v["out"]) <= forward and error(op(*args, 0.0), v["out_eps0"]) <= forward

@@ -41,7 +41,7 @@ def launches(op: str, dtype: torch.dtype, monkeypatch) -> dict:
                 signature[parameter.name] = "fp32"
             else:
                 signature[parameter.name] = "i32" if abs(value) < 2**31 else "i64"
-        found[self.__name__, *map(str, constants.values()), *signature.values()] = (self, signature, constants)
+        found[(self.__name__, *map(str, constants.values()), *signature.values())] = (self, signature, constants)
 
     monkeypatch.setattr(JITFunction, "run", record)
     module, spec = import_module(f"irstd_ext.triton.{op}"), load_spec(op)

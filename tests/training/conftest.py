@@ -3,7 +3,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
 
 from python_models.data import SynthConfig, write_synthetic
 from python_models.training.config import TrainConfig
@@ -39,12 +38,8 @@ def trained(data, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors gain nothing from threads, and a busy machine loses by them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread):
+    """For every test here."""
 
 
 @pytest.fixture

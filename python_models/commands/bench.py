@@ -30,8 +30,8 @@ def run(config: Config) -> int:
     import torch
 
     from irstd_ext import bench
-    from python_models.training.checkpoint import write_json
-    from python_models.training.run import versions
+    from python_models.files import write_json
+    from python_models.runs import versions
 
     check_run_options("cpu", config.threads)
     if config.json is not None and not config.json.absolute().parent.is_dir():

@@ -48,9 +48,10 @@ def run(config: Config) -> int:
     from python_models.commands.eval import describe
     from python_models.data import open_dataset
     from python_models.training.config import TrainConfig
-    from python_models.training.evaluate import evaluate, network_scorer, table
+    from python_models.evaluation import evaluate, table
+    from python_models.inference import network_scorer
     from python_models.training.memory import keep_freed_memory
-    from python_models.training.run import add_metrics, load_run, prepare_folder
+    from python_models.runs import add_metrics, load_run, prepare_folder
     from python_models.training.train import require_lightning, train
     from python_models.viz import plot_curves
 
@@ -123,7 +124,8 @@ def _synthetic(folder: Path, seed: int) -> Path:
 
 def _draw_sheet(dataset: Any, logits: list[Tensor], path: Path) -> None:
     from irstd_ext import targets
-    from python_models.training.predict import find_targets, save_png
+    from python_models.files import save_png
+    from python_models.inference import find_targets
     from python_models.viz import contact_sheet, overlay
 
     tiles = []

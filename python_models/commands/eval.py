@@ -79,8 +79,9 @@ def run(config: Config) -> int:
 
     from python_models.baselines import TopHat
     from python_models.data import open_dataset
-    from python_models.training.evaluate import evaluate, network_scorer, table
-    from python_models.training.run import add_metrics, load_run, read_config
+    from python_models.evaluation import evaluate, table
+    from python_models.inference import network_scorer
+    from python_models.runs import add_metrics, load_run, read_config
 
     if config.eval_size is not None and config.eval_size < 1:
         raise ValueError(f"eval_size must be >= 1, got {config.eval_size}")

@@ -46,8 +46,8 @@ def run(config: Config) -> int:
     from tqdm import tqdm
 
     from python_models.data import list_images
-    from python_models.training.predict import Report, predict_files
-    from python_models.training.run import load_run
+    from python_models.inference import Report, predict_files
+    from python_models.runs import load_run
 
     device = check_run_options(config.device, config.threads, config.threshold)
     paths = list_images(config.source)

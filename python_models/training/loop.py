@@ -14,11 +14,12 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 from tqdm import tqdm
 
+from python_models.evaluation import HEADLINE
+from python_models.runs import LAST, append_log, save_weights
+
 from .checkpoint import load_state, rng_state, save_state, set_rng_state
 from .config import TrainConfig
-from .evaluate import HEADLINE
 from .optim import WeightAverage, build_optimizer, lr_factor
-from .run import LAST, append_log, save_weights
 
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from python_models.evaluation import evaluate
+from python_models.inference import network_scorer
+from python_models.runs import LAST, add_metrics, prepare_folder, read_config, save_run
+
 from .config import FREE_ON_RESUME, TrainConfig, as_json, check, parse_options
 from .data import Cached, TrainItems, train_loader
-from .evaluate import evaluate, network_scorer
-from .run import LAST, add_metrics, prepare_folder, read_config, save_run
 
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from python_models import files
 from python_models.training import checkpoint as c
 
 STATE = {
@@ -53,8 +54,8 @@ def test_unknown_type_is_refused_by_its_place():
 
 def test_shared_memory_is_no_obstacle(tmp_path):
     base = torch.arange(6.0)
-    c.write_weights(tmp_path / "w.safetensors", {"a": base[:3], "b": base[:3], "t": base.view(2, 3).T})
-    assert torch.equal(c.read_weights(tmp_path / "w.safetensors")["t"], base.view(2, 3).T)
+    files.write_weights(tmp_path / "w.safetensors", {"a": base[:3], "b": base[:3], "t": base.view(2, 3).T})
+    assert torch.equal(files.read_weights(tmp_path / "w.safetensors")["t"], base.view(2, 3).T)
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -66,7 +67,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        c.atomic_write(path, half)
+        files.atomic_write(path, half)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -99,7 +100,7 @@ def test_damage_is_one_clear_error(tmp_path):
 
 
 def test_checkpoint_cannot_name_a_file_elsewhere(tmp_path):
-    c.write_weights(tmp_path / "secret.safetensors", {"a": torch.ones(1)})
+    files.write_weights(tmp_path / "secret.safetensors", {"a": torch.ones(1)})
     folder = tmp_path / "last"
     folder.mkdir()
     (folder / "state.json").write_text(json.dumps({"tensors": "../secret.safetensors", "state": {}}))

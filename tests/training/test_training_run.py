@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from python_models.data import compute_normalisation, dataset as dataset_module, open_dataset
-from python_models.training import run as run_folder
-from python_models.training.checkpoint import load_state, read_weights
+from python_models import runs as run_folder
+from python_models.files import read_weights
+from python_models.training.checkpoint import load_state
 from python_models.training.loop import Task
 from python_models.training.train import train
 

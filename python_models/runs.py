@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from .checkpoint import STATE, read_weights, write_json, write_text, write_weights
+from .files import read_weights, write_json, write_text, write_weights
 
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet
 
 CONFIG, MODEL, BEST, LAST, METRICS, LOG = "config.json", "model.safetensors", "best.safetensors", "last", "metrics.json", "log.csv"
+STATE = "state.json"  # in LAST: the resume state is whole where this file is
 FORMAT = 1
 
 

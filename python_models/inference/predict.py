@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .checkpoint import atomic_write, write_text
-from .evaluate import predict_logits
+from python_models.files import save_png, write_text
+
+from .logits import predict_logits
 
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet
@@ -94,13 +95,6 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     """Output names: the stem, or the whole file name where two files share a stem."""
     stems = [p.stem for p in paths]
     return {p: p.stem if stems.count(p.stem) == 1 else p.name for p in paths}
-
-
-def save_png(path: Path, picture: Image.Image) -> None:
-    """Write a picture as PNG atomically."""
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG")
-    atomic_write(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
 
 
 def _csv(found: list[dict[str, Any]]) -> str:

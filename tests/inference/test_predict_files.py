@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from python_models.training.predict import find_targets, predict_files
-from python_models.training.run import load_run
+from python_models.inference import find_targets, predict_files
+from python_models.runs import load_run
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from scipy import ndimage
 from python_models import build_model
 from python_models.baselines import TopHat
 from python_models.data import open_dataset
-from python_models.training.evaluate import evaluate, network_scorer, predict_logits, table
+from python_models.evaluation import evaluate, table
+from python_models.inference import network_scorer, predict_logits
 from python_models.viz import FOUND, TRUE, contact_sheet, overlay, plot_curves, to_grey8
 from irstd_ext import targets
 

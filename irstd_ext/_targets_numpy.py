@@ -1,6 +1,7 @@
 """NumPy form of the compiled module ``_targets``: same functions, same results, no SciPy.
 
-Runs of foreground are found at once; runs of neighbouring rows that touch are joined by union-find.
+Runs of foreground are found at once; runs of neighbouring rows that touch are joined by union-find. The sweep
+labels and matches anew at every level.
 """
 from __future__ import annotations
 
@@ -72,3 +73,15 @@ def match(pred: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, int, int]:
                 break
     areas = pred[:, 0]
     return pred_of_gt, int(areas[free].sum()), int(areas[~np.isin(areas, areas[~free])].sum())
+
+
+def sweep(score: np.ndarray, gt: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    truth, levels = regions(gt), np.unique(score + 0.0)[::-1]  # + 0.0: no negative zero
+    counts = np.zeros((5, len(levels)), np.int64)
+    for k, level in enumerate(levels):
+        mask = score >= level
+        found = regions(mask)
+        pred_of_gt, fa_pixels, _ = match(found, truth)
+        n_hit, tp = int(np.count_nonzero(pred_of_gt >= 0)), int(np.count_nonzero(mask & (gt != 0)))
+        counts[:, k] = n_hit, fa_pixels, len(found) - n_hit, tp, int(np.count_nonzero(mask)) - tp
+    return levels, counts, len(truth)

@@ -20,8 +20,10 @@ from typing import Any
 COMMANDS = {
     "demo": "make a synthetic set, train a small network on it in two minutes, judge it, show the speed of the native ops",
     "train": "train a network on a data set and write a run folder",
-    "eval": "judge a run on the test list of its data set",
-    "predict": "find targets in an image or a folder of images with a trained run",
+    "eval": "judge a run on the test list of its data set, or anybody's predictions, under every protocol",
+    "predict": "find targets in images, folders, image stacks or frames with a trained run",
+    "report": "write one HTML page about a run, or about several side by side",
+    "data": "check a data set for faults, or make a synthetic one",
     "bench": "time the native ops against PyTorch on this machine",
     "doctor": "show the environment, which native libraries loaded, and why not",
 }
@@ -31,6 +33,8 @@ examples:
   irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --preset tiny --out runs/a
   irstd eval runs/a --baseline tophat
   irstd predict runs/a IMAGE_OR_FOLDER
+  irstd report runs/a
+  irstd data check DATA/NUAA-SIRST
   irstd COMMAND --help
 
 IRSTD_TRACEBACK=1 or --traceback shows where an error came from."""

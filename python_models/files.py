@@ -21,6 +21,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
     """Call ``write(temporary_path)`` and move the result to ``path`` only when it is complete on disk.
 
     Whatever fails on the way (a full disk, an exception in ``write``), the file that was at ``path`` stays as it was.
+    OSError names ``path``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -32,6 +33,12 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except SafetensorError as error:  # its way of saying that the disk is full
+        raise OSError(f"{path}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        if error.strerror:
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

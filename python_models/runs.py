@@ -1,7 +1,8 @@
-"""The run folder: `config.json`, `model.safetensors`, `best.safetensors`, `last/`, `metrics.json`, `log.csv`.
+"""The run folder: `config.json`, `model.safetensors`, `best.safetensors`, `raw.safetensors`, `last/`, `metrics.json`, `log.csv`.
 
     net = load_run("runs/a")            # the selected weights, in eval mode
-    net = load_run("runs/a", "last")    # the weights of the last epoch
+    net = load_run("runs/a", "last")    # the weights of the last epoch, averaged where the run averages
+    net = load_run("runs/a", "raw")     # the weights of the last epoch as the optimizer left them
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from importlib import metadata
@@ -23,7 +25,8 @@ from .files import read_weights, write_json, write_text, write_weights
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet
 
-CONFIG, MODEL, BEST, LAST, METRICS, LOG = "config.json", "model.safetensors", "best.safetensors", "last", "metrics.json", "log.csv"
+CONFIG, MODEL, BEST, RAW, LAST, METRICS, LOG = (
+    "config.json", "model.safetensors", "best.safetensors", "raw.safetensors", "last", "metrics.json", "log.csv")
 STATE = "state.json"  # in LAST: the resume state is whole where this file is
 FORMAT = 1
 
@@ -42,14 +45,15 @@ def versions() -> dict[str, str]:
 def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     """Make ``folder`` ready for a run; True where a finished epoch is there to resume from.
 
-    A folder with content is refused unless it is a run folder and ``resume`` or ``overwrite`` says what to do with it.
+    A folder with content is refused unless it is a run folder and ``resume`` or ``overwrite`` says what to do with it. What a
+    run killed before its first file leaves, an empty folder, can be resumed: from the beginning.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"out: {folder} must be a folder, got a file")
-    empty = not folder.is_dir() or not any(folder.iterdir())
     is_run = (folder / CONFIG).is_file()
+    empty = not folder.is_dir() or all(_is_leftover(path) for path in folder.iterdir())
     if resume:
-        if not is_run:
+        if not is_run and not (empty and folder.is_dir()):
             raise FileNotFoundError(f"resume: {folder} holds no run ({CONFIG} is missing)")
         _remove_leftovers(folder)
         return (folder / LAST / STATE).is_file()
@@ -63,18 +67,24 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     return False
 
 
+def _is_leftover(path: Path) -> bool:
+    """Whether a file is the temporary one of a killed :func:`atomic_write`."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
+
+
 def _remove_leftovers(folder: Path) -> None:
-    """Temporary files that a killed process could not remove."""
     for where in (folder, folder / LAST):
         for path in where.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if _is_leftover(path):
+                path.unlink(missing_ok=True)
 
 
 def _clear(folder: Path) -> None:
     """Remove what a run wrote into ``folder`` and nothing else; the configuration goes last."""
     _remove_leftovers(folder)
-    shutil.rmtree(folder / LAST, ignore_errors=True)
-    for name in (BEST, MODEL, METRICS, LOG, CONFIG):
+    for name in (LAST, "eval", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (BEST, MODEL, RAW, "report.html", METRICS, LOG, CONFIG):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -101,15 +111,17 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_run(folder: str | Path, weights: Literal["best", "last"] = "best", backend: str = "ext", device: str = "cpu") -> IRSTDNet:
-    """The trained network of a run folder, in eval mode; ``weights`` picks the selected epoch or the last one.
+def load_run(folder: str | Path, weights: Literal["best", "last", "raw"] = "best", backend: str = "ext", device: str = "cpu") -> IRSTDNet:
+    """The trained network of a run folder, in eval mode; ``weights`` picks the selected epoch, the last one, or the last one
+    without the averaging (the same where the run averages none).
 
     Raises FileNotFoundError for a folder without a run or without these weights, ValueError for weights that do not fit.
     """
     from python_models import build_model
 
-    model = read_config(folder)["model"]
-    path = Path(folder) / (BEST if weights == "best" else MODEL)
+    config = read_config(folder)
+    model, averages = config["model"], config.get("train", {}).get("ema", 0) > 0
+    path = Path(folder) / (BEST if weights == "best" else RAW if weights == "raw" and averages else MODEL)
     if not path.is_file():
         raise FileNotFoundError(f"run: {path} does not exist; the run has not finished an epoch yet")
     net = build_model(model["name"], model["preset"], backend, **model["options"])
@@ -120,9 +132,11 @@ def load_run(folder: str | Path, weights: Literal["best", "last"] = "best", back
     return net.to(device).eval()
 
 
-def save_weights(folder: Path, tensors: Mapping[str, torch.Tensor], best: bool) -> None:
-    """Write the weights of an epoch, and the same as the selected ones when ``best``."""
+def save_weights(folder: Path, tensors: Mapping[str, torch.Tensor], best: bool, raw: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write the weights of an epoch, the same as the selected ones when ``best``, and ``raw``, those before averaging."""
     write_weights(folder / MODEL, tensors)
+    if raw is not None:
+        write_weights(folder / RAW, raw)
     if best:
         write_weights(folder / BEST, tensors)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from python_models.files import atomic_write
+
 if TYPE_CHECKING:
     from irstd_ext.targets import Curve
 
@@ -69,26 +71,42 @@ def quantise(score: np.ndarray, low: float, high: float, levels: int = 96) -> np
     return np.floor(np.clip((score - low) / (high - low), 0, 1) * levels) / levels
 
 
-def plot_curves(curves: Mapping[str, Curve], path: Path, marks: Mapping[str, tuple[float, float]] | None = None) -> None:
-    """Draw Pd over Fa (log scale) of named curves to a PNG; ``marks`` are operating points (Fa, Pd).
+Line = tuple[np.ndarray, np.ndarray]
+Point = tuple[float, float]
+_FLOOR = 1e-7
 
-    Raises ImportError with the command that installs matplotlib where it is missing.
-    """
+
+def plot_curves(curves: Mapping[str, Curve], path: Path, marks: Mapping[str, Point] | None = None) -> None:
+    """Draw Pd over Fa of named curves to a PNG; ``marks`` are operating points (Fa, Pd) at threshold 0.5."""
+    plot_pd_fa(path, {name: (curve.fa, curve.pd) for name, curve in curves.items()}, marks or {}, "threshold 0.5")
+
+
+def plot_pd_fa(path: Path, lines: Mapping[str, Line], marks: Mapping[str, Point], circle: str) -> None:
+    """Draw named lines (Fa, Pd) to a PNG, Fa on a log scale, with a circle at each of ``marks``."""
+    labels = "Fa, false-alarm pixels per pixel (0 drawn at 1e-7)", "Pd, share of targets found (protocol exact)"
+    _plot(path, lines, marks, circle, labels)
+
+
+def plot_roc(path: Path, lines: Mapping[str, Line], marks: Mapping[str, Point], circle: str) -> None:
+    """Draw the pixel ROC as named lines (FPR, TPR) to a PNG, FPR on a log scale, with a circle at each of ``marks``."""
+    _plot(path, lines, marks, circle, ("FPR, share of background pixels predicted (0 drawn at 1e-7)", "TPR, share of target pixels predicted"))
+
+
+def _plot(path: Path, lines: Mapping[str, Line], marks: Mapping[str, Point], circle: str, labels: tuple[str, str]) -> None:
+    """Raises ImportError with the command that installs matplotlib where it is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('plot: matplotlib is not installed; run: pip install "irstd_ext[viz]"') from None
-    figure = Figure(figsize=(6.4, 4.4), dpi=130, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
-    floor = 1e-7
-    for i, (name, curve) in enumerate(curves.items()):
-        fa, pd = np.maximum(curve.fa, floor), curve.pd
-        axes.plot(fa, pd, ".-", color=f"C{i}", markersize=3, linewidth=1, label=name)
-        if marks and name in marks:
-            axes.plot(max(marks[name][0], floor), marks[name][1], "o", color=f"C{i}", markersize=9, fillstyle="none", markeredgewidth=2)
-    axes.set(xscale="log", xlim=(floor, 1), ylim=(-0.02, 1.02), xlabel="Fa, false-alarm pixels per pixel (0 drawn at 1e-7)", ylabel="Pd, share of targets found")
+    for i, (name, (x, y)) in enumerate(lines.items()):
+        axes.plot(np.maximum(x, _FLOOR), y, ".-", color=f"C{i}", markersize=3 if len(x) < 300 else 0, linewidth=1, label=name)
+        if name in marks:
+            axes.plot(max(marks[name][0], _FLOOR), marks[name][1], "o", color=f"C{i}", markersize=9, fillstyle="none", markeredgewidth=2)
+    axes.set(xscale="log", xlim=(_FLOOR, 1), ylim=(-0.02, 1.02), xlabel=labels[0], ylabel=labels[1])
     axes.grid(True, which="major", alpha=0.3)
-    axes.legend(loc="lower right", title="circle: threshold 0.5" if marks else None)
-    figure.savefig(path)
+    figure.legend(loc="outside lower center", ncols=4, title=f"circle: {circle}" if marks else None)
+    atomic_write(path, lambda temporary: figure.savefig(temporary, format="png"))

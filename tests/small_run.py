@@ -46,3 +46,10 @@ def always_one_thread(one_thread):
 def change():
     """`dataclasses.replace`, for configurations."""
     return dataclasses.replace
+
+
+def words(data: Path, out: Path, *more) -> list[str]:
+    """Arguments of the command that trains the same network on the same set."""
+    first = ["train", "sgem_unet", "--data", data, "--split", "synth", "--out", out, "--option", *OPTIONS, "--backend", "reference", "--batch-size", 4,
+             "--crop", 32, "--warmup-epochs", 1, "--device", "cpu", "--threads", 1, "--no-progress"]
+    return [str(word) for word in (*first, *more)]

@@ -1,6 +1,7 @@
 """The command line: help, one-line errors with their exit codes, and each command once."""
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from python_models import cli
 from python_models.data import SynthConfig, write_synthetic
 
-COMMANDS = ("demo", "train", "eval", "predict", "bench", "doctor")
+COMMANDS = ("demo", "train", "eval", "predict", "report", "data", "bench", "doctor")
 NET = ["--option", "input_size=32", "widths=[4, 4, 8, 8, 8]"]
 
 
@@ -48,19 +49,25 @@ def test_help_lists_every_command(capsys):
     assert all(f"\n  {name} " in text for name in COMMANDS) and tuple(cli.COMMANDS) == COMMANDS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_examples_that_parse(capsys, command):
+ACTIONS = (*((c,) for c in COMMANDS if c != "data"), ("data", "check"), ("data", "synth"))
+
+
+@pytest.mark.parametrize("words", ACTIONS, ids=" ".join)
+def test_every_command_has_examples_that_parse(capsys, words):
     with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
+        cli.main([*words, "--help"])
     assert stop.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     start = next(i for i, line in enumerate(lines) if line.strip() == "Examples:")
-    examples = [line.split() for line in lines[start + 1 :] if line.strip().startswith("irstd ")]
+    examples = [shlex.split(line) for line in lines[start + 1 :] if line.strip().startswith("irstd ")]
     assert examples
-    module = __import__(f"python_models.commands.{command}", fromlist=["Config"])
-    for words in examples:
-        assert words[:2] == ["irstd", command]
-        cli.parse(module.Config, words[2:], f"irstd {command}")
+    module = __import__(f"python_models.commands.{words[0]}", fromlist=["Config"])
+    for example in examples:
+        assert tuple(example[1 : 1 + len(words)]) == words
+        if hasattr(module, "Config"):
+            cli.parse(module.Config, example[2:], f"irstd {words[0]}")
+        else:
+            module.parse(example[2:])
 
 
 def test_help_is_quick_to_import():
@@ -69,7 +76,7 @@ def test_help_is_quick_to_import():
 
 
 @pytest.mark.parametrize("args,words", [
-    (["tarin"], "command must be one of demo, train, eval, predict, bench, doctor, got 'tarin'"),
+    (["tarin"], "command must be one of demo, train, eval, predict, report, data, bench, doctor, got 'tarin'"),
     (["train", "sgem_unet", "--data", "d", "--epoch", "3"], "Unrecognized options: --epoch"),
     (["train", "sgem_unet"], "Missing from irstd train: --data"),
     (["train", "sgem_unet", "--data", "d", "--epochs", "many"], "Error parsing --epochs"),
@@ -154,7 +161,7 @@ def test_shipped_recipes_are_valid(tmp_path):
 def test_eval_prints_the_table_and_stores_the_figures(capsys, run, data):
     assert cli.main(["eval", str(run), "--baseline", "tophat", "--protocol", "exact", "legacy", "--eval-size", "48"]) == 0
     text = capsys.readouterr().out
-    assert text.count("\ntop-hat ") == 2 and text.count("\nsgem_unet ") == 2 and "\ntop-hat: " in text
+    assert text.count("\ntop-hat ") == 6 and text.count("\nsgem_unet ") == 6 and "\ntop-hat: " in text
     stored = json.loads((run / "metrics.json").read_text())
     key = "data/synth/test/exact/48x48/0.5/best"
     from python_models.data import open_dataset
@@ -177,9 +184,10 @@ def test_predict_folder_file_and_exit_codes(capsys, run, data, tmp_path):
     mixed.mkdir()
     (mixed / "a.png").write_bytes(image.read_bytes())
     (mixed / "b.png").write_text("no image")
-    assert cli.main(["predict", str(run), str(mixed)]) == 1
+    assert cli.main(["predict", str(run), str(mixed)]) == 2 and "--overwrite" in capsys.readouterr().err
+    assert cli.main(["predict", str(run), str(mixed), "--overwrite"]) == 1
     assert "b.png" in capsys.readouterr().err
-    assert cli.main(["predict", str(run), str(mixed / "b.png")]) == 2
+    assert cli.main(["predict", str(run), str(mixed / "b.png"), "--overwrite"]) == 2
 
 
 def test_predict_refuses_an_empty_folder(capsys, run, tmp_path):

@@ -67,7 +67,7 @@ def test_sdist_holds_all_that_builds_and_nothing_built(tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     names = tarfile.open(next(tmp_path.glob("*.tar.gz"))).getnames()
     held = {n.split("/", 1)[1] for n in names if "/" in n}
-    for pattern in ("csrc/**/*.cpp", "csrc/**/*.h", "csrc/**/*.cu", "irstd_ext/**/*.py", "python_models/**/*.py", "python_models/**/*.toml", "tests/**/*.py", "tests/**/*.npz", "benchmarks/*.py"):
+    for pattern in ("csrc/**/*.cpp", "csrc/**/*.h", "csrc/**/*.cu", "irstd_ext/**/*.py", "python_models/**/*.py", "python_models/**/*.toml", "python_models/**/*.j2", "python_models/**/*.css", "tests/**/*.py", "tests/**/*.npz", "benchmarks/*.py"):
         for p in ROOT.glob(pattern):
             assert str(p.relative_to(ROOT)) in held, p
     assert {"CMakeLists.txt", "setup.py", "pyproject.toml", "Makefile", "constraints.txt", "LICENSE", "README.md"} <= held

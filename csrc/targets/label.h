@@ -7,9 +7,13 @@
 
 namespace irstd::targets {
 
-// One component. The centroid is (sum_row / area, sum_col / area); the box is half-open.
-struct Component {
+// The centroid of a set of pixels is (sum_row / area, sum_col / area).
+struct Moments {
   int64_t area = 0, sum_row = 0, sum_col = 0;
+};
+
+// One component; the box is half-open.
+struct Component : Moments {
   int64_t top = 0, left = 0, bottom = 0, right = 0;
 };
 
@@ -54,8 +58,8 @@ class Forest {
   void add_run(const Run& run) {
     const int64_t n = run.end - run.begin;
     // the columns run.begin .. run.end - 1: their number times their mean
-    merge(parts_[run.id], {n, run.row * n, (int64_t{run.begin} + run.end - 1) * n / 2, run.row,
-                           run.begin, run.row + 1, run.end});
+    merge(parts_[run.id], {{n, run.row * n, (int64_t{run.begin} + run.end - 1) * n / 2}, run.row, run.begin,
+                           run.row + 1, run.end});
   }
   // Folds every tree into its root; afterwards number(id) is the component's number, from 0.
   std::vector<Component> finish() {

@@ -20,7 +20,7 @@ struct Matching {
 // Centroid distance < kMatchDistance. Decided on integers: a rounded quotient would make a shift by
 // exactly 3 px match or not depending on where in the image the target lies.
 // Both areas are in [1, 2^31), so the squares below stay under 2^128.
-inline bool centroids_match(const Component& a, const Component& b) {
+inline bool centroids_match(const Moments& a, const Moments& b) {
   __extension__ using Int = __int128;
   __extension__ using Unsigned = unsigned __int128;
   const auto difference = [&](int64_t sum_a, int64_t sum_b) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,40 +13,77 @@ from python_models.cli import check_run_options
 
 if TYPE_CHECKING:
     from python_models.baselines import TopHat
+    from python_models.data import IRSTDDataset
+    from python_models.evaluation import Assessment, PredictionFiles, Source
 
 Protocol = Literal["exact", "legacy", "overlap", "shooting"]
+GT_RULES = {"binarise": "half", "strict": "half", "full": "full", "nonzero": "nonzero"}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Judge a run on the test list of its data set; the figures go into its metrics.json with protocol, list hash, size and threshold.
+    """Judge a run, or anybody's prediction files, on a list of a data set, under every protocol in one pass.
+
+    Prints the tables and writes result.json, images.csv, targets.jsonl, curve.csv, roc.csv and the plots to RUN/eval/NAME or --out.
 
     Examples:
-      irstd eval runs/a
-      irstd eval runs/a --baseline tophat --protocol exact legacy
-      irstd eval runs/a --data DATA/NUDT-SIRST --split 50_50 --eval-size 256
+      irstd eval runs/a --baseline tophat
+      irstd eval runs/a --data DATA/NUDT-SIRST --split 50_50 --eval-size 256 --protocol legacy --fixed-pixels 65536
+      irstd eval --predictions FOLDER --data DATA/NUAA-SIRST --split idx_427 --suffix _pred
     """
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path | None], arg(metavar="RUN")] = None
     """run folder"""
+    predictions: Path | None = None
+    """judge the files of this folder instead: one mask, score map or map of logits per image, .png .bmp .tif or .npy"""
     data: Path | None = None
     """folder of the data set (default: that of the run)"""
     split: str | None = None
-    """name of the split (default: that of the run)"""
+    """name of the split (default: that of the run, or the only one)"""
     part: Literal["test", "val", "train", "trainval"] = "test"
     """which list"""
-    protocol: tuple[Protocol, ...] = ("exact",)
+    protocol: tuple[Protocol, ...] = ("exact", "legacy", "overlap", "shooting")
     """rules of Pd and Fa"""
-    eval_size: int | None = None
-    """judge at this square size instead of the native one"""
     threshold: float = 0.5
     """probability above which a pixel is target"""
-    weights: Literal["best", "last"] = "best"
-    """selected weights or those of the last epoch"""
+    eval_size: int | None = None
+    """judge at this square size instead of the native one"""
+    mask_resize: Literal["nearest", "area"] = "nearest"
+    """masks at another size: nearest neighbour, or target wherever a true pixel falls"""
+    masks: Literal["binarise", "strict", "full", "nonzero"] = "binarise"
+    """masks with grey values: above half scale with a warning, refused, full scale only, or all above 0"""
+    mask_mismatch: Literal["resize", "skip", "error"] = "resize"
+    """masks of another size than their image: resized where the shapes agree, left out, or refused"""
+    full_scale: float | None = None
+    """the value of an image file that means 1.0 (default: that of the run, else from the file's type)"""
+    empty: Literal["zero", "skip"] = "zero"
+    """an image with neither target nor prediction counts 0 in nIoU, or not at all"""
+    fixed_pixels: int | None = None
+    """pixels per image that Fa is divided by, instead of the true number (65536 in DNANet)"""
+    maxnorm: bool = False
+    """divide each prediction by its own maximum first (RPCANet): every image then has a detection"""
+    input: Literal["auto", "mask", "scores", "logits"] = "auto"
+    """how the numbers in the prediction files are meant; auto: what fits all of them, said, or an error"""
+    suffix: str = ""
+    """what the prediction files have after the image's name"""
+    resize_predictions: Literal["no", "nearest", "bilinear"] = "no"
+    """prediction files of another size than their image: an error, or resized"""
+    bootstrap: int = 1000
+    """samples of the images for the 95 % intervals; 0: no intervals"""
+    seed: int = 0
+    """seed of the samples"""
     baseline: Literal["none", "tophat"] = "none"
     """also judge the top-hat filter, its size and threshold fitted on the training list"""
-    masks: Literal["binarise", "strict"] = "binarise"
-    """masks with grey values: binarise at half scale with a warning, or refuse"""
+    weights: Literal["best", "last", "raw"] = "best"
+    """selected weights, those of the last epoch, or those as the optimiser left them where the run averages"""
+    out: Path | None = None
+    """folder to write, and leave the run's own as it is (default: RUN/eval/NAME, or eval/NAME for predictions)"""
+    overwrite: bool = False
+    """give up another evaluation in the folder; the same one is always replaced"""
+    plots: bool = True
+    """draw pd_fa.png and roc.png"""
+    json: bool = False
+    """print result.json instead of the tables"""
     backend: Literal["ext", "reference"] = "ext"
     """native operators, or their plain PyTorch form"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -59,62 +97,176 @@ def describe(filter: TopHat) -> str:
     return f"{filter.size}x{filter.size} pixels, {filter.k:g} standard deviations above the mean"
 
 
-def _warn_of_seen_images(stored: dict[str, Any], root: Path, dataset: Any) -> None:
-    """Splits of one data set overlap: an image that was trained on proves nothing."""
-    import warnings
-
-    from python_models.data.splits import part_names
-
-    home, split = Path(stored["data"]["root"]), stored["data"]["split"]
-    if root.name != home.name or dataset.split == split or not home.is_dir():
-        return
-    seen = set(part_names(home, split, "trainval", 0)[1]) & set(dataset.names)
-    if seen:
-        warnings.warn(f"{len(seen)} of the {len(dataset)} images are in the training lists of the run ({split})", stacklevel=1)
-
-
 def run(config: Config) -> int:
-    """Judge, print the table and store the figures."""
+    """Judge, write the folder and the run's summary, print."""
     from tqdm import tqdm
 
     from python_models.baselines import TopHat
     from python_models.data import open_dataset
-    from python_models.evaluation import evaluate, table
-    from python_models.inference import network_scorer
-    from python_models.runs import add_metrics, load_run, read_config
+    from python_models.evaluation import Rules, Source, as_json, assess, check_folder, draw_results, headlines, replacing, tables, write_results
+    from python_models.runs import read_config
 
-    if config.eval_size is not None and config.eval_size < 1:
-        raise ValueError(f"eval_size must be >= 1, got {config.eval_size}")
-    device = check_run_options(config.device, config.threads, config.threshold)
-    stored = read_config(config.run)
-    root = config.data or Path(stored["data"]["root"])
-    split = config.split or stored["data"]["split"]
-    net = load_run(config.run, config.weights, config.backend, device)
-    dataset = open_dataset(root, split=split, part=config.part, masks=config.masks)
+    c = config
+    rules = Rules(c.protocol, c.threshold, c.eval_size, c.mask_resize, c.empty, c.fixed_pixels, c.maxnorm, GT_RULES[c.masks], c.bootstrap, c.seed)
+    device = check_run_options(config.device, config.threads)
+    stored = _check_sources(config) or read_config(config.run)
+    root, split = Path(config.data or stored["data"]["root"]), config.split or stored["data"]["split"]
+    scale = stored.get("train", {}).get("full_scale") if config.full_scale is None else config.full_scale
+    reading: dict[str, Any] = {"masks": config.masks, "mask_mismatch": config.mask_mismatch, "full_scale": scale}
+    sources = [_network(config, stored["model"]["name"], device)] if config.run else []
+    dataset = open_dataset(root, split=split, part=config.part, **reading)
     if len(dataset) == 0:
-        raise ValueError(f"the {config.part} list of split {split} in {root} must hold an image, got none")
-    _warn_of_seen_images(stored, root, dataset)
-    scorers: dict[str, Any] = {stored["model"]["name"]: network_scorer(net)}
-    if config.baseline == "tophat":
-        scorers["top-hat"] = TopHat.fit(open_dataset(root, split=split, part="train", masks=config.masks))
-    judged: dict[str, dict[str, dict[str, Any]]] = {p: {} for p in config.protocol}
-    for name, scorer in scorers.items():
-        # The probability threshold belongs to the network; the filter's own is fitted.
-        threshold = config.threshold if name != "top-hat" else 0.5
-        bar = tqdm(dataset, desc=f"eval {name}", unit="image", dynamic_ncols=True, leave=False)
-        for protocol, figures in evaluate(scorer, bar, config.protocol, config.eval_size, threshold).items():
-            judged[protocol][name] = figures
-    size = "native" if config.eval_size is None else f"{config.eval_size}x{config.eval_size}"
-    print(f"{root} split {dataset.split} ({dataset.split_hash}) {config.part}: {len(dataset)} images, {size} size, threshold {config.threshold}, {config.weights} weights")
-    for protocol, rows in judged.items():
-        print(f"protocol {protocol}\n{table(rows)}")
-        key = f"{Path(root).name}/{dataset.split}/{config.part}/{protocol}/{size}/{config.threshold}/{config.weights}"
-        path = add_metrics(config.run, key, {
-            "data": str(root), "split": dataset.split, "part": config.part, "split_hash": dataset.split_hash, "images": len(dataset),
-            "protocol": protocol, "eval_size": size, "threshold": config.threshold, "weights": config.weights, "masks": config.masks,
-            "figures": rows, **({"tophat": vars(scorers["top-hat"])} if "top-hat" in scorers else {}),
-        })
-    if "top-hat" in scorers:
-        print(f"top-hat: {describe(scorers['top-hat'])}, fitted on the training list")
-    print(f"written to {path}")
+        raise ValueError(f"the {config.part} list of split {dataset.split} in {root} must hold an image, got none")
+    facts = _facts(config, dataset, reading) | {"part_note": _about_part(config, root, split), "device": device if config.run else "cpu"}
+    files = _files(config, dataset) if config.predictions else None
+    if files is not None:
+        facts["input"] = files.kind
+        sources.append(Source(files.folder.resolve().name, lambda sample, image: files.read(sample["name"], tuple(image.shape[1:])), files.input, timed=False))
+    folder = _folder(config, facts)
+    check_folder(folder, facts, config.overwrite)
+    with replacing(folder) as new:
+        filter = TopHat.fit(open_dataset(root, split=split, part="train", **reading)) if config.baseline == "tophat" else None
+        if filter is not None:
+            # The probability threshold belongs to the network; the filter's own is fitted.
+            sources.append(Source("top-hat", lambda _, image: filter(image), threshold=0.5))
+            facts["tophat"] = vars(filter)
+        found = []
+        for source in sources:
+            with tqdm(dataset, desc=f"eval {source.name}", unit="image", dynamic_ncols=True, leave=False) as bar:
+                found.append(assess(source, bar, rules))
+        facts |= {"seconds_per_image": found[0].seconds_per_image, "threads": _threads()}
+        write_results(new, as_json(facts, found), found)
+        if config.plots:
+            try:
+                draw_results(new, found)
+            except ImportError as error:
+                print(f"irstd eval: no plots: {error}", file=sys.stderr)
+    if config.run and config.out is None:
+        _summarise(config, facts, found)
+    if config.json:
+        print((folder / "result.json").read_text(encoding="utf-8"), end="")
+        return 0
+    print("\n".join([headlines(facts, found, files.described if files else ""), "", tables(found), ""]))
+    for a in found:
+        if a.unlisted:
+            print(f"{a.name}: {a.unlisted} more false alarms are counted, targets.jsonl lists the highest of each image")
+        if a.seconds_per_image is not None:
+            print(f"{a.name}: {1e3 * a.seconds_per_image:.1f} ms per image (median, the scorer alone), {facts['device']}, {facts['threads']} threads")
+    if filter is not None:
+        print(f"top-hat: {describe(filter)}, fitted on the training list")
+    print(f"written to {folder}")
     return 0
+
+
+def _check_sources(config: Config) -> dict[str, Any]:
+    """One of RUN and --predictions, with the options that belong to it; for predictions, what stands in for a run's configuration."""
+    if (config.run is None) == (config.predictions is None):
+        raise ValueError(f"give a RUN or --predictions FOLDER, got {'neither' if config.run is None else 'both'}")
+    if config.predictions is None:
+        for name, default in (("input", "auto"), ("suffix", ""), ("resize_predictions", "no")):
+            if getattr(config, name) != default:
+                raise ValueError(f"{name} belongs to --predictions, got a run")
+        return {}
+    if config.predictions.resolve().name == "top-hat" and config.baseline == "tophat":
+        raise ValueError(f"predictions: {config.predictions} must not have the name of the baseline, top-hat")
+    if config.data is None:
+        raise ValueError("data must be given with --predictions: the folder of the data set")
+    return {"model": {"name": None}, "data": {"root": config.data, "split": None}}
+
+
+def _network(config: Config, name: str, device: str) -> Source:
+    from python_models.evaluation import Source
+    from python_models.inference import network_scorer
+    from python_models.runs import load_run
+
+    scorer = network_scorer(load_run(config.run, config.weights, config.backend, device))
+    return Source(name, lambda _, image: scorer(image))
+
+
+def _files(config: Config, dataset: IRSTDDataset) -> PredictionFiles:
+    """The prediction files, checked as a whole against the sizes the images are judged at."""
+    import warnings
+
+    from python_models.data import image_size
+    from python_models.data.errors import some
+    from python_models.evaluation import open_predictions
+
+    square = config.eval_size and (config.eval_size, config.eval_size)
+    sizes = {pair.name: square or image_size(pair.image) for pair in dataset.pairs}
+    files = open_predictions(config.predictions, sizes, config.input, config.suffix, None if config.resize_predictions == "no" else config.resize_predictions)
+    if files.unused:
+        warnings.warn(f"{len(files.unused)} files of {files.folder} belong to no image of the list: {some([p.name for p in files.unused])}", stacklevel=1)
+    return files
+
+
+def _about_part(config: Config, root: Path, split: str | None) -> str | None:
+    """The sentence about a part that the split itself does not have; a warning for images that the run was trained on."""
+    import warnings
+
+    from python_models.data import find_layout
+    from python_models.data.splits import choose
+    from python_models.runs import read_config
+
+    chosen = choose(find_layout(root), split, config.part)
+    if config.run is not None:
+        home = read_config(config.run)["data"]
+        where = Path(home["root"])
+        # Splits of one data set overlap: an image that was trained on proves nothing.
+        if where.name == root.name and home["split"] != chosen.split and where.is_dir():
+            seen = set(choose(find_layout(where), home["split"], "trainval").names) & set(chosen.names)
+            if seen:
+                warnings.warn(f"{len(seen)} of the {len(chosen.names)} images are in the training lists of the run ({home['split']})", stacklevel=1)
+    return chosen.note
+
+
+def _facts(config: Config, dataset: IRSTDDataset, reading: dict[str, Any]) -> dict[str, Any]:
+    """What goes with every figure: data, list and rules."""
+    from python_models.runs import versions
+
+    return {
+        "data": str(Path(dataset.root).resolve()), "split": dataset.split, "part": dataset.part, "split_hash": dataset.split_hash, "images": len(dataset),
+        "eval_size": _size(config), "mask_resize": config.mask_resize, "threshold": config.threshold, **reading, "gt_rule": GT_RULES[config.masks],
+        "empty": config.empty, "fixed_pixels": config.fixed_pixels, "maxnorm": config.maxnorm, "protocols": list(config.protocol),
+        "weights": config.weights if config.run else None, "predictions": str(config.predictions.resolve()) if config.predictions else None, "input": "logits",
+        "suffix": config.suffix, "resize_predictions": config.resize_predictions,
+        "bootstrap": {"samples": config.bootstrap, "seed": config.seed, "level": 0.95}, "versions": versions(),
+    }
+
+
+def _folder(config: Config, facts: dict[str, Any]) -> Path:
+    """Where the result goes; a name for what was judged and for every rule that differs from the defaults."""
+    from python_models.evaluation import slug
+
+    if config.out is not None:
+        return config.out
+    name = slug(Path(facts["data"]).name, facts["split"], facts["part"], _size(config), config.threshold, facts["weights"], config.suffix, *_unusual(config))
+    return config.run / "eval" / name if config.run else Path("eval") / slug(Path(facts["predictions"]).name, name)
+
+
+def _size(config: Config) -> str:
+    return "native" if config.eval_size is None else f"{config.eval_size}x{config.eval_size}"
+
+
+def _unusual(config: Config) -> list[str]:
+    """Words in the folder's name for what differs from the defaults."""
+    words = [value for name in ("masks", "mask_mismatch", "mask_resize", "empty") if (value := getattr(config, name)) != getattr(Config, name)]
+    words += [f"per{config.fixed_pixels}"] if config.fixed_pixels else []
+    words += ["maxnorm"] if config.maxnorm else []
+    return words + (list(config.protocol) if config.protocol != Config.protocol else [])
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _summarise(config: Config, facts: dict[str, Any], found: list[Assessment]) -> None:
+    """An entry per protocol in the run's metrics.json."""
+    from python_models.runs import add_metrics
+
+    shared = {k: v for k, v in facts.items() if k not in ("protocols", "versions", "predictions", "input", "suffix", "resize_predictions")}
+    tail = "/".join([_size(config), str(config.threshold), config.weights, *[w for w in _unusual(config) if w not in config.protocol]])
+    for protocol in config.protocol:
+        key = f"{Path(facts['data']).name}/{facts['split']}/{config.part}/{protocol}/{tail}"
+        add_metrics(config.run, key, {**shared, "protocol": protocol, "figures": {a.name: a.figures[protocol] for a in found}})

@@ -14,23 +14,45 @@ from python_models.cli import check_run_options
 
 @dataclass(frozen=True)
 class Config:
-    """Find targets in an image, or in every image of a folder; no mask is needed.
+    """Find targets in images, folders, videos and stacks with a trained run; no mask is needed.
 
-    Writes masks/NAME.png, overlays/NAME.png, and a line per target (centroid, box, area, score) in targets.jsonl and targets.csv.
+    A SOURCE is an image (PNG, BMP, JPEG, TIFF, .npy), a folder, a quoted pattern, or a .txt list of paths. Every page of a TIFF and
+    every array of an .npy stack is a frame. Writes masks/NAME.png, overlays/NAME.png, and a line per target (centroid, box, area,
+    score) in targets.jsonl and targets.csv. More in docs/prediction.md.
 
     Examples:
       irstd predict runs/a image.png
       irstd predict runs/a FOLDER --out found --threshold 0.3
+      irstd predict runs/a "video/**/*.png" list.txt --outputs masks scores targets
+      irstd predict runs/a stack.tif --full-scale 16383 --tile 256
     """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """run folder"""
-    source: Annotated[Positional[Path], arg(metavar="IMAGE_OR_FOLDER")]
-    """image or folder of images"""
+    source: Annotated[Positional[tuple[str, ...]], arg(metavar="SOURCE...")]
+    """images, folders, patterns or lists"""
     out: Path | None = None
     """folder to write (default: RUN/predictions)"""
+    outputs: tuple[Literal["masks", "scores", "logits", "overlays", "targets"], ...] = ("masks", "overlays", "targets")
+    """what to write; scores are 16-bit maps of the probability, logits exact .npy files"""
+    overwrite: bool = False
+    """replace the predictions in the folder"""
+    recursive: bool = False
+    """also the folders inside a folder"""
+    full_scale: float | None = None
+    """value that means 1.0: 16383 for 14-bit data in 16-bit files, or that of float counts (default: the largest of the file's type)"""
     threshold: float = 0.5
     """probability above which a pixel is target"""
+    tile: int | None = None
+    """cut images into tiles of this side instead of resizing them (fixed input size) or taking them whole"""
+    halo: int | None = None
+    """context around each tile in pixels (default: what the network needs)"""
+    overlap: int | None = None
+    """pixels in which neighbouring tiles are blended (default: 0, or a quarter of the tile where tiles cannot equal the whole image)"""
+    batch: int = 1
+    """images or tiles of one size that a GPU takes at once"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """arithmetic of the network; bf16 is mixed precision"""
     weights: Literal["best", "last"] = "best"
     """selected weights or those of the last epoch"""
     backend: Literal["ext", "reference"] = "ext"
@@ -45,18 +67,47 @@ def run(config: Config) -> int:
     """Predict; 0 when every file was read, 1 when some were not, 2 when none was."""
     from tqdm import tqdm
 
-    from python_models.data import list_images
-    from python_models.inference import Report, predict_files
-    from python_models.runs import load_run
+    from python_models.inference import Predictor, find_frames, predict_files
+    from python_models.runs import load_run, versions
 
     device = check_run_options(config.device, config.threads, config.threshold)
-    paths = list_images(config.source)
-    net = load_run(config.run, config.weights, config.backend, device)
+    if config.full_scale is not None and not config.full_scale > 0:
+        raise ValueError(f"full_scale must be > 0, got {config.full_scale}")
+    if not config.source:
+        raise ValueError("source must name an image, a folder, a pattern or a list, got nothing")
+    frames, errors = find_frames(config.source, config.recursive)
+    for line in errors:
+        _complain(line)
+    if not frames:
+        return 2
+    predictor = Predictor(load_run(config.run, config.weights, config.backend, device), config.tile, config.halo, config.overlap,
+                          config.batch, config.precision)
     out = config.out or config.run / "predictions"
-    report = Report()
-    for report in tqdm(predict_files(net, paths, out, config.threshold), total=len(paths), desc="predict", unit="image", dynamic_ncols=True):
-        continue
-    for line in report.errors:
-        print(f"irstd predict: {line}", file=sys.stderr)
-    print(f"{len(report.targets)} targets in {report.images} of {len(paths)} images, written to {out}")
-    return 0 if not report.errors else 1 if report.images else 2
+    about = {"run": config.run, "weights": config.weights, "backend": config.backend, "device": device, "versions": versions()}
+    results = predict_files(predictor, frames, out, config.threshold, config.outputs, config.full_scale, config.overwrite, about)
+    if predictor.note:
+        print(f"note: {predictor.note}")
+    images = targets = unread = peak = 0
+    try:
+        for result in tqdm(results, total=len(frames), desc="predict", unit="image", dynamic_ncols=True, disable=None):
+            if result.error is not None:
+                unread += 1
+                _complain(result.error)
+                continue
+            images, targets = images + 1, targets + len(result.targets)
+            peak = max(peak, result.peak16 or 0)
+    except KeyboardInterrupt:
+        if images:
+            _complain(f"stopped after {images} of {len(frames)} images, which are in {out}; their targets in targets.jsonl.partial")
+        raise
+    if 0 < peak < 1 << 14:
+        print(f"note: no 16-bit image exceeds {peak} of 65535; for data of fewer bits give --full-scale, such as 16383 for 14")
+    if images:
+        print(f"{targets} targets in {images} of {images + unread + len(errors)} images, written to {out}")
+    return 0 if not unread and not errors else 1 if images else 2
+
+
+def _complain(error: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"irstd predict: {error}", file=sys.stderr)

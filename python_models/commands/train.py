@@ -53,13 +53,36 @@ def _typed(recipe: Recipe, path: Path) -> TrainConfig:
 def run(resolved: Resolved) -> int:
     """Train, then say what was selected and what to do next."""
     from python_models.training.memory import keep_freed_memory
-    from python_models.training.train import train
 
     keep_freed_memory()
+    return _seeds(resolved) if resolved.config.seeds else _one(resolved)
+
+
+def _one(resolved: Resolved) -> int:
+    from python_models.training.distributed import cluster
+    from python_models.training.train import train
+
     config = resolved.config
     summary = train(config, resolved.options)
+    if cluster(config)[1] > 0:
+        return 0
     selected = summary["selected"]
     judged = f", validation IoU {100 * selected['IoU']:.2f} %" if "IoU" in selected else ""
     print(f"{summary['epochs']} epochs, {summary['steps']} steps in {summary['seconds'] / 60:.1f} min; selected epoch {selected['epoch']}{judged}")
     print(f"run folder: {config.out}; next: irstd eval {config.out} --baseline tophat")
+    return 0
+
+
+def _seeds(resolved: Resolved) -> int:
+    from python_models.training.distributed import cluster
+    from python_models.training.seeds import SEEDS, seeds_table, train_seeds
+
+    out = resolved.config.out
+    summary = train_seeds(resolved.config, resolved.options)
+    if cluster(resolved.config)[1] > 0:
+        return 0
+    print("validation list, protocol exact, native size, the selected epoch of each seed" if summary["mean"] else "no validation list, the last epoch of each seed")
+    if summary["mean"]:
+        print(seeds_table(summary))
+    print(f"written to {out / SEEDS}; next: irstd eval {out / summary['runs'][str(summary['seeds'][0])]['folder']}")
     return 0

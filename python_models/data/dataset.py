@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 from .errors import DataError, DataWarning
 from .images import read_image
 from .layouts import Pair, find_layout, list_images
-from .masks import read_mask, resize_nearest
+from .layouts.layout import describe_faults
+from .masks import MASK_RULES, read_mask, resize_nearest
 from .scan import mask_warning, resolve_mismatches, scan_pairs
-from .splits import part_names, split_hash
+from .splits import choose, split_hash
 
-MASK_RULES = ("binarise", "strict")
 MISMATCH_RULES = ("resize", "skip", "error")
 
 
@@ -25,8 +25,8 @@ class IRSTDDataset(Dataset):
     """Image-mask pairs of one part of one named split.
 
     ``ds[i]`` -> ``image`` float32 (1, H, W) grey in [0, 1], ``mask`` float32 (1, H, W) in {0, 1}, ``name``, ``path``.
-    Images keep their native sizes. ``names``, ``split``, ``part``, ``split_hash`` (of the names in use), ``root`` and ``findings``
-    (what the scan at opening met) describe it. Made by :func:`open_dataset`.
+    Images keep their native sizes and the order of the list. ``names``, ``split``, ``part``, ``split_hash`` (of the names
+    in use), ``root`` and ``findings`` (what the scan at opening met) describe it. Made by :func:`open_dataset`.
     """
 
     def __init__(self, pairs: list[Pair], root: Path, split: str, part: str, masks: str = "binarise",
@@ -35,18 +35,19 @@ class IRSTDDataset(Dataset):
             if value not in allowed:
                 raise DataError(f"open_dataset: {argument} must be one of {', '.join(allowed)}, got {value!r}")
         where = f"{root} {split}/{part}"
-        self.findings = scan_pairs(pairs)
-        if masks == "strict" and self.findings.grey:
-            raise DataError(f"{where}: {mask_warning(self.findings, len(pairs))} (masks='strict' allows only 0 and full scale)")
+        self.findings = scan_pairs(pairs, masks)
+        grey = mask_warning(self.findings, len(pairs), masks)
+        if masks == "strict" and grey:
+            raise DataError(f"{where}: {grey} (masks=strict allows only 0 and full scale)")
         try:
             left_out, resized = resolve_mismatches(self.findings, mask_mismatch)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
-        for text in (mask_warning(self.findings, len(pairs)), resized):
+        for text in (grey, resized):
             if text:
                 warnings.warn(f"{where}: {text}", DataWarning, stacklevel=3)
         self.pairs = [p for p in pairs if p.name not in left_out]
-        self.root, self.split, self.part, self.full_scale = root, split, part, full_scale
+        self.root, self.split, self.part, self.masks, self.full_scale = root, split, part, masks, full_scale
         self.names = [p.name for p in self.pairs]
         self.split_hash = split_hash(self.names)
         self._cache: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = {} if cache else None
@@ -65,7 +66,7 @@ class IRSTDDataset(Dataset):
             image, mask = self._cache[index]
         else:
             image = self.image(index)
-            values = read_mask(pair.mask).values
+            values = read_mask(pair.mask, self.masks).values
             if values.shape != tuple(image.shape[1:]):
                 values = resize_nearest(values, tuple(image.shape[1:]))
             mask = torch.from_numpy(values.astype("float32"))[None]
@@ -79,17 +80,19 @@ class IRSTDDataset(Dataset):
         return f"IRSTDDataset({self.root.name} {self.split}/{self.part}, {len(self)} images, hash {self.split_hash})"
 
 
-def open_dataset(root: str | PathLike, split: str | None = "idx_427", part: str = "train", masks: str = "binarise",
+def open_dataset(root: str | PathLike, split: str | PathLike | None = None, part: str | None = None, masks: str = "binarise",
                  mask_mismatch: str = "resize", full_scale: float | None = None, cache: bool = False,
                  val_seed: int = 0) -> IRSTDDataset:
-    """Open one part of a named split of a data-set folder.
+    """Open one part of a named split of a data-set folder, in any of the layouts of ``docs/data.md``.
 
-    ``split``: a folder of lists inside ``root`` (None: the only one there is). ``part``: "train", "val", "test" or
-    "trainval"; where the split has no val list, val is 15 % of train chosen by ``val_seed`` and train leaves it out.
-    ``masks``: "binarise" (value > half of full scale, one warning that counts grey masks) or "strict" (grey masks raise).
-    ``mask_mismatch``, for a mask whose size is not its image's: "resize" (nearest neighbour, only where width / height
-    agrees within 1 %, with one warning), "skip" (left out, with one warning) or "error". ``full_scale``: the value of an
-    image file that means 1.0 (default: from its dtype). ``cache``: keep decoded images in memory.
+    ``split``: a name (``find_layout(root).splits()`` has them), None where there is one only, or the path of a list file
+    (``hard.txt``), whose names are opened as a test part. ``part``: "train" (default of a named split), "val", "test" or
+    "trainval"; where the split has no val list, val is 15 % of train chosen by ``val_seed`` and train leaves it out, with
+    one warning. ``masks``: "binarise" (value > half of full scale), "full" (value >= full scale) or "nonzero" (value > 0),
+    each with one warning that counts grey masks, or "strict" (grey masks raise). ``mask_mismatch``, for a mask whose size
+    is not its image's: "resize" (nearest neighbour, only where width / height agrees within 1 %, with one warning),
+    "skip" (left out, with one warning) or "error". ``full_scale``: the value of an image file that means 1.0 (default:
+    from its dtype). ``cache``: keep decoded images in memory.
 
     Raises :class:`DataError`, one line, for anything missing, unreadable or contradictory.
 
@@ -97,12 +100,14 @@ def open_dataset(root: str | PathLike, split: str | None = "idx_427", part: str 
     >>> len(ds), ds[0]["image"].shape, ds.split_hash  # doctest: +SKIP
     """
     layout = find_layout(root)
-    name, names = part_names(layout.root, split, part, val_seed)
-    try:
-        pairs = layout.pairs(names)
-    except DataError as error:
-        raise DataError(f"{error} (from split {name}/{part})") from None
-    return IRSTDDataset(pairs, layout.root, name, part, masks, mask_mismatch, full_scale, cache)
+    chosen = choose(layout, split, part, val_seed)
+    faults = layout.faults(chosen.names)
+    if faults:
+        raise DataError(f"{chosen.where(next(iter(faults)))}: {describe_faults(faults, len(chosen.names))}")
+    ds = IRSTDDataset(layout.pairs(chosen.names), layout.root, chosen.split, chosen.part, masks, mask_mismatch, full_scale, cache)
+    if chosen.note:
+        warnings.warn(f"{layout.root} {chosen.split}: {chosen.note}", DataWarning, stacklevel=2)
+    return ds
 
 
 class ImageFolder(Dataset):

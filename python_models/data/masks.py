@@ -1,4 +1,4 @@
-"""Masks: one binarisation rule, and the rule for a mask whose size is not its image's."""
+"""Masks: what counts as foreground, by named rules, and the rule for a mask whose size is not its image's."""
 
 from __future__ import annotations
 
@@ -11,23 +11,36 @@ from .errors import DataError
 from .images import RawImage, read_raw
 
 ASPECT_TOLERANCE = 0.01  # two sizes show the same scene if width / height agrees to 1 %
+MASK_RULES = {  # what each makes of a value that is neither 0 nor full scale
+    "binarise": "binarised at half scale",
+    "strict": "binarised at half scale",
+    "full": "counted as foreground only at full scale (masks=full)",
+    "nonzero": "counted as foreground wherever above 0 (masks=nonzero)",
+}
 
 
 @dataclass(frozen=True)
 class Mask:
     """``values``: bool (H, W). ``grey``: the file held values other than 0 and its full scale.
-    ``faint``: it held values above 0, but none above half scale, so it came out empty."""
+    ``faint``: it held values above 0, but none that counted, so it came out empty."""
 
     values: np.ndarray
     grey: bool
     faint: bool
 
 
-def binarise(raw: RawImage, path: str | PathLike = "mask") -> Mask:
+def binarise(raw: RawImage, path: str | PathLike = "mask", rule: str = "binarise") -> Mask:
     """Foreground is ``value > full_scale / 2`` (8 bits: > 127; 1 bit: 1; float: > 0.5, full scale 1).
 
-    Colour is averaged first. Raises :class:`DataError` for values outside 0..full scale.
+    Other rules: "full" ``value >= full_scale`` (what code that casts value / 255 to an integer does) and "nonzero"
+    ``value > 0``; "strict" is "binarise" for callers that refuse grey masks. They differ on grey masks only. Colour is
+    averaged first. Raises :class:`DataError` for an unknown rule and for values outside 0..full scale.
+
+    >>> binarise(RawImage(np.array([[0, 127, 128, 255]], np.uint8), 255, "")).values.tolist()
+    [[False, False, True, True]]
     """
+    if rule not in MASK_RULES:
+        raise DataError(f"binarise: rule must be one of {', '.join(MASK_RULES)}, got {rule!r}")
     values = raw.values
     scale = raw.full_scale if raw.full_scale is not None else 1.0 if values.dtype.kind == "f" else None
     if scale is None:
@@ -39,14 +52,14 @@ def binarise(raw: RawImage, path: str | PathLike = "mask") -> Mask:
     low, high = values.min(initial=0), values.max(initial=0)
     if not (low >= 0 and high <= scale):
         raise DataError(f"{path}: mask values must lie in 0..{scale:g}, got {low:g}..{high:g}")
-    foreground = values > scale / 2
+    foreground = values >= scale if rule == "full" else values > (0 if rule == "nonzero" else scale / 2)
     grey = bool(((values != 0) & (values != scale)).any())
     return Mask(foreground, grey, bool(high > 0 and not foreground.any()))
 
 
-def read_mask(path: str | PathLike) -> Mask:
+def read_mask(path: str | PathLike, rule: str = "binarise") -> Mask:
     """Read and :func:`binarise` a mask file."""
-    return binarise(read_raw(path), path)
+    return binarise(read_raw(path), path, rule)
 
 
 def same_aspect(size: tuple[int, int], other: tuple[int, int]) -> bool:

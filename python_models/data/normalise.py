@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -21,10 +23,11 @@ PRESETS: dict[str, tuple[float, float]] = {
     "LimitIRSTD-track2": (64.21671, 24.50886),
 }
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PRESET_NAMES = (*PRESETS, "ImageNet")
 
 
 def normalisation_preset(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) per channel on the [0, 1] scale: one value each, three for ``"ImageNet"``.
+    """(mean, std) per channel on the [0, 1] scale of one of ``PRESET_NAMES``: one value each, three for ``"ImageNet"``.
 
     >>> normalisation_preset("IRSTD-1K")[0][0] * 255
     87.46619
@@ -32,7 +35,7 @@ def normalisation_preset(name: str) -> tuple[tuple[float, ...], tuple[float, ...
     if name == "ImageNet":
         return IMAGENET
     if name not in PRESETS:
-        raise DataError(f"normalisation_preset: name must be one of {', '.join([*PRESETS, 'ImageNet'])}, got {name!r}")
+        raise DataError(f"normalisation_preset: name must be one of {', '.join(PRESET_NAMES)}, got {name!r}")
     mean, std = PRESETS[name]
     return (mean / 255,), (std / 255,)
 
@@ -62,3 +65,26 @@ def compute_normalisation(ds: Dataset) -> tuple[float, float]:
     if std == 0:
         raise DataError("compute_normalisation: all pixels of the set are equal, there is no scale to divide by")
     return mean, std
+
+
+def normalisation(choice: str, train_set: Any) -> dict[str, Any]:
+    """What a checkpoint stores: ``mean`` and ``std``, lists on the [0, 1] scale, and ``of``, where they come from.
+
+    ``choice``: "data" for :func:`compute_normalisation` of ``train_set``, or one of ``PRESET_NAMES``.
+
+    >>> normalisation("ImageNet", None)["of"]
+    'preset ImageNet'
+    """
+    if choice != "data":
+        mean, std = normalisation_preset(choice)
+        return {"mean": list(mean), "std": list(std), "of": f"preset {choice}"}
+    mean, std = compute_normalisation(train_set)
+    where = "".join(f" {text}" for text in _origin(train_set))
+    return {"mean": [mean], "std": [std], "of": f"{len(train_set)} images{where}, pooled pixels"}
+
+
+def _origin(ds: Any) -> Iterator[str]:
+    if getattr(ds, "split", None):
+        yield f"of {ds.split}/{ds.part}"
+    if getattr(ds, "split_hash", None):
+        yield f"(hash {ds.split_hash})"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from .errors import DataError, some
 from .images import image_size
 from .layouts import Pair
-from .masks import read_mask, same_aspect
+from .masks import MASK_RULES, Mask, read_mask, same_aspect
 
 
 @dataclass(frozen=True)
@@ -32,28 +35,36 @@ class Findings:
     faint: tuple[str, ...]
 
 
-def scan_pairs(pairs: list[Pair]) -> Findings:
-    """Reads every header and every mask once. Raises :class:`DataError` for the first file that cannot be read."""
+def scan_pairs(pairs: list[Pair], rule: str = "binarise") -> Findings:
+    """Reads every header and every mask once, several files at a time.
+
+    Raises :class:`DataError` for the first file in order that cannot be read.
+    """
     mismatches, grey, faint = [], [], []
-    for pair in pairs:
-        size = image_size(pair.image)
-        mask = read_mask(pair.mask)
-        if mask.values.shape != size:
-            mismatches.append(Mismatch(pair, size, mask.values.shape))
-        if mask.grey:
-            grey.append(pair.name)
-        if mask.faint:
-            faint.append(pair.name)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for pair, (size, mask_size, is_grey, is_faint) in zip(pairs, pool.map(partial(_look, rule=rule), pairs)):
+            if mask_size != size:
+                mismatches.append(Mismatch(pair, size, mask_size))
+            if is_grey:
+                grey.append(pair.name)
+            if is_faint:
+                faint.append(pair.name)
     return Findings(tuple(mismatches), tuple(grey), tuple(faint))
 
 
-def mask_warning(found: Findings, total: int) -> str | None:
+def _look(pair: Pair, rule: str) -> tuple[tuple[int, int], tuple[int, int], bool, bool]:
+    size = image_size(pair.image)
+    mask: Mask = read_mask(pair.mask, rule)
+    return size, mask.values.shape, mask.grey, mask.faint
+
+
+def mask_warning(found: Findings, total: int, rule: str = "binarise") -> str | None:
     """One sentence that counts the grey masks, or None."""
     if not found.grey:
         return None
-    text = f"{len(found.grey)} of {total} masks are not binary and were binarised at half scale: {some(list(found.grey))}"
+    text = f"{len(found.grey)} of {total} masks are not binary and were {MASK_RULES[rule]}: {some(list(found.grey))}"
     if found.faint:
-        text += f"; {len(found.faint)} of them hold nothing above half scale and are empty now: {some(list(found.faint))}"
+        text += f"; {len(found.faint)} of them came out empty: {some(list(found.faint))}"
     return text
 
 
@@ -73,5 +84,5 @@ def resolve_mismatches(found: Findings, policy: str) -> tuple[set[str], str | No
         return {m.pair.name for m in found.mismatches}, f"left out, mask and image differ in size: {text}"
     for mismatch in found.mismatches:
         if not same_aspect(mismatch.image, mismatch.mask):
-            raise DataError(f"mask and image differ in size and in shape (mask_mismatch='skip' leaves it out): {mismatch}")
+            raise DataError(f"mask and image differ in size and in shape (mask_mismatch=skip leaves it out): {mismatch}")
     return set(), f"mask resized to its image by nearest neighbour: {text}"

@@ -1,13 +1,16 @@
-"""Named splits: folders of name lists (``idx_427/train.txt``), their parts, and the hash that goes with every result."""
+"""Which names a part of a split holds, the validation part carved where none is given, and the hash that goes with every result."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from .errors import DataError, some
-from .images import SUFFIXES
+from .layouts import Layout, Part, find_layout
+from .layouts.lists import read_names
 
 PARTS = ("train", "val", "test", "trainval")
 VAL_FRACTION = 0.15  # of the train list, where a split brings no validation list
@@ -22,47 +25,6 @@ def split_hash(names: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{n}\n" for n in sorted(names)).encode()).hexdigest()[:16]
 
 
-def discover_splits(root: Path) -> dict[str, dict[str, Path]]:
-    """``{split: {part: list file}}`` for every folder of ``root`` that holds a train or trainval list, or a test list."""
-    found = {}
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        lists = {part: folder / f"{part}.txt" for part in PARTS if (folder / f"{part}.txt").is_file()}
-        if lists:
-            found[folder.name] = lists
-    return found
-
-
-def read_names(path: Path) -> list[str]:
-    """Names of a list file in its order; a known image suffix is taken off, blank lines are ignored.
-
-    Raises :class:`DataError` with file and line for a name that is not a plain file stem (so ``../../etc/passwd`` is
-    refused), for a repeated name, and for an empty or undecodable list.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: a list of names must be UTF-8 text") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
-        if not name:
-            continue
-        if any(c in name for c in "/\\\0") or name in (".", ".."):
-            raise DataError(f"{path}, line {number}: a name must be a plain file name without folders, got {name[:80]!r}")
-        for suffix in SUFFIXES:
-            if name.lower().endswith(suffix):
-                name = name[: -len(suffix)]
-                break
-        if name in seen:
-            raise DataError(f"{path}, line {number}: {name!r} already stands on line {seen[name]}")
-        seen[name] = number
-    if not seen:
-        raise DataError(f"{path}: the list holds no name")
-    return list(seen)
-
-
 def carve_val(names: list[str], fraction: float = VAL_FRACTION, seed: int = 0) -> tuple[list[str], list[str]]:
     """(train, val): ``fraction`` of the names, at least one, by the order of SHA-256("seed:name").
 
@@ -75,43 +37,85 @@ def carve_val(names: list[str], fraction: float = VAL_FRACTION, seed: int = 0) -
     return [n for n in names if n not in chosen], [n for n in names if n in chosen]
 
 
-def part_names(root: Path, split: str | None, part: str, val_seed: int = 0) -> tuple[str, list[str]]:
-    """(split name, names of one part).
+@dataclass(frozen=True)
+class Chosen:
+    """The names of one part, the lists they came from, and a sentence where the part was invented."""
 
-    ``split=None`` takes the only split there is. ``val`` where the split has no val list is a seeded 15 % of train, and
-    ``train`` leaves those out; ``trainval`` is the trainval list, else train and val together. No list is ever taken
-    from test. Raises :class:`DataError` where training and test, or train and val, share a name.
+    split: str
+    part: str
+    names: list[str]
+    sources: tuple[Part, ...]
+    note: str | None = None
+
+    def where(self, name: str) -> str:
+        """The list and line, or the folder, that brings ``name``."""
+        return next(s.where(name) for s in self.sources if name in s.read())
+
+
+def choose(layout: Layout, split: str | PathLike | None, part: str | None, val_seed: int = 0) -> Chosen:
+    """The names of one part of a named split, or of a list file.
+
+    ``split``: a name among ``layout.splits()``, None where there is one only, or the path of a list file (``.txt``), which
+    is a test part. ``part``: default "train", of a list file "test". ``val`` where the split has no val list is a seeded
+    15 % of train, and ``train`` leaves those out; ``trainval`` is the trainval list, else train and val together. No name
+    is ever taken from test. Raises :class:`DataError` where training and test, or train and val, share a name.
     """
-    if part not in PARTS:
+    if part not in (None, *PARTS):
         raise DataError(f"open_dataset: part must be one of {', '.join(PARTS)}, got {part!r}")
-    splits = discover_splits(root)
-    known = some(sorted(splits), 20) or "none"
-    if split is None and len(splits) == 1:
+    splits = layout.splits()
+    if split is not None and split not in splits and (isinstance(split, PathLike) or split.endswith(".txt")):
+        return _list_file(Path(split), part)
+    if split is None:
+        if len(splits) != 1:
+            raise DataError(f"{layout.root}: {'say which split' if splits else 'holds no split'}: {_known(splits)}")
         split = next(iter(splits))
     if split not in splits:
-        raise DataError(f"{root}: split must be one of: {known}; got {split!r}")
-    lists = {p: read_names(f) for p, f in splits[split].items()}
-    train = lists.get("train") or lists.get("trainval")
+        raise DataError(f"{layout.root}: split must be one of: {_known(splits)}; got {str(split)!r}")
+    sources = splits[split]
+    lists = {p: s.names() for p, s in sources.items()}
+    _check_disjoint(f"{layout.root} split {split}", lists)
+    part = part or "train"
     if part == "test":
         if "test" not in lists:
-            raise DataError(f"{root / split}: has no test.txt")
-        names = lists["test"]
-    elif train is None:
-        raise DataError(f"{root / split}: has neither train.txt nor trainval.txt")
-    elif part == "trainval":
+            raise DataError(f"{layout.root}: split {split} has no test list")
+        return Chosen(split, part, lists["test"], (sources["test"],))
+    train = lists.get("train") or lists.get("trainval")
+    if train is None:
+        raise DataError(f"{layout.root}: split {split} has neither a train nor a trainval list")
+    names, note = train, None
+    if part == "trainval":
         names = lists.get("trainval") or train + lists.get("val", [])
-    elif "val" in lists and "train" in lists:
-        names = lists[part]
     elif "val" in lists:
-        names = lists["val"] if part == "val" else [n for n in train if n not in set(lists["val"])]
+        held = set(lists["val"])
+        names = lists["val"] if part == "val" else [n for n in train if n not in held]
     else:
-        names = carve_val(train, seed=val_seed)[part == "val"]
-    _check_disjoint(root / split, lists)
-    return split, names
+        kept, held_out = carve_val(train, seed=val_seed)
+        names = held_out if part == "val" else kept
+        note = f"no val list: {len(held_out)} of its {len(train)} training names, drawn by seed {val_seed}, are held out as val"
+    return Chosen(split, part, names, tuple(sources[p] for p in ("train", "trainval", "val") if p in sources), note)
 
 
-def _check_disjoint(folder: Path, lists: dict[str, list[str]]) -> None:
+def part_names(root: str | PathLike, split: str | PathLike | None, part: str, val_seed: int = 0) -> tuple[str, list[str]]:
+    """(split name, names of one part) by the rules of :func:`open_dataset`, without looking at a file of the images."""
+    chosen = choose(find_layout(root), split, part, val_seed)
+    return chosen.split, chosen.names
+
+
+def _list_file(path: Path, part: str | None) -> Chosen:
+    if part not in (None, "test"):
+        raise DataError(f"{path}: a list file is a test part, for part {part!r} give a named split")
+    if not path.is_file():
+        raise DataError(f"{path}: no such list file")
+    source = Part(path, lambda: read_names(path))
+    return Chosen(path.name, "test", source.names(), (source,))
+
+
+def _known(splits: Iterable[str]) -> str:
+    return some(sorted(splits), 20) or "none (list files such as 50_50/train.txt make one)"
+
+
+def _check_disjoint(where: str, lists: dict[str, list[str]]) -> None:
     for one, two in (("train", "test"), ("val", "test"), ("trainval", "test"), ("train", "val")):
         shared = sorted(set(lists.get(one, ())) & set(lists.get(two, ())))
         if shared:
-            raise DataError(f"{folder}: {one}.txt and {two}.txt share {len(shared)} names: {some(shared)}")
+            raise DataError(f"{where}: the {one} and {two} lists share {len(shared)} names: {some(shared)}")

@@ -1,105 +1,105 @@
-"""Targets in images nobody has labelled: masks, overlays and one line per target."""
+"""Targets in images nobody has labelled."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from torch import Tensor
 
-from python_models.files import save_png, write_text
+from .logits import Predictor
+from .outputs import Output, Writer, check_out
+from .sources import Frame, read_frame
 
-from .logits import predict_logits
-
-if TYPE_CHECKING:
-    from python_models.layers.network import IRSTDNet
-
-COLUMNS = ("image", "row", "col", "x", "y", "w", "h", "area", "score")
+DEFAULT_OUTPUTS: tuple[Output, ...] = ("masks", "overlays", "targets")
 
 
 @dataclass
-class Report:
-    """What a prediction over images did: how many, the target lines, and an error line per unreadable file."""
+class Result:
+    """What became of a frame: its target lines, or the line that says why there are none."""
 
-    images: int = 0
+    frame: Frame
     targets: list[dict[str, Any]] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    error: str | None = None
+    peak16: int | None = None
+    """highest number of an image that holds whole 16-bit numbers, where no full scale was given"""
 
 
-def find_targets(logits: torch.Tensor, threshold: float = 0.5) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Mask (H, W) uint8 in {0, 1} and its targets ``{row, col, box: [x, y, w, h], area, score}`` from logits (H, W).
+def predict_files(predictor: Predictor, frames: Sequence[Frame], out: Path, threshold: float = 0.5, outputs: Collection[Output] = DEFAULT_OUTPUTS,
+                  full_scale: float | None = None, overwrite: bool = False, about: Mapping[str, Any] | None = None) -> Iterator[Result]:
+    """Predict ``frames`` into the folder ``out`` and yield the result of each, in order, when its files are written.
 
-    row and col are the centroid in pixels, score the highest probability inside. The threshold is on the probability,
-    strict.
+    ``out`` gets ``masks/NAME.png`` (0 and 255), ``scores/NAME.png`` (16 bit, see :func:`quantise_scores`), ``logits/NAME.npy``
+    (float32), ``overlays/NAME.png``, ``targets.jsonl`` and ``targets.csv`` as ``outputs`` say, and ``predictions.json``: ``about``, the settings, the counts.
+    A frame that cannot be read is a result with an error, and the others go on; an error of writing is raised.
 
-    >>> logits = torch.full((8, 8), -9.0); logits[2, 3] = 2.0
-    >>> find_targets(logits)[1]
-    [{'row': 2.0, 'col': 3.0, 'box': [3, 2, 1, 1], 'area': 1, 'score': 0.880797}]
+    Raises ValueError or OSError before anything is read for a threshold outside (0, 1), unknown outputs, or an ``out`` that
+    holds a source image, something else than predictions, or predictions without ``overwrite``.
+
+    >>> net = load_run("runs/a")  # doctest: +SKIP
+    >>> frames, errors = find_frames(["video/"])  # doctest: +SKIP
+    >>> for result in predict_files(Predictor(net, tile=512), frames, Path("found")):  # doctest: +SKIP
+    ...     print(result.frame.name, len(result.targets))
     """
-    from irstd_ext import targets
-
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"predict: threshold must lie in (0, 1), got {threshold}")
-    values = logits.double().numpy()
-    mask = (values > np.log(threshold / (1.0 - threshold))).astype(np.uint8)
-    labels, _ = targets.label(mask)
-    found = []
-    for region in targets.regions(mask):
-        x, y, w, h = region.box
-        inside = labels[y : y + h, x : x + w] == region.label
-        peak = float(values[y : y + h, x : x + w][inside].max())
-        found.append({"row": region.row, "col": region.col, "box": [int(v) for v in region.box], "area": int(region.area),
-                      "score": round(float(1.0 / (1.0 + np.exp(-peak))), 6)})
-    return mask, found
+    tiles = None if predictor.tiles is None else dict(zip(("tile", "halo", "overlap"), predictor.tiles))
+    writer = Writer(out, outputs, {**(about or {}), "threshold": threshold, "full_scale": full_scale, "tiles": tiles, "precision": predictor.precision})
+    check_out(out, frames, overwrite)
+    return _predict(predictor, frames, writer, threshold, full_scale)
 
 
-def predict_files(net: IRSTDNet, paths: list[Path], out: Path, threshold: float = 0.5) -> Iterator[Report]:
-    """Predict ``paths`` into ``out``: ``masks/NAME.png``, ``overlays/NAME.png``, ``targets.jsonl``, ``targets.csv``.
-
-    Yields the growing report after each image. A file that cannot be read becomes an error line and the others go on.
-    Images are seen one by one, so none changes another's result.
-    """
-    from python_models.data import read_image
-    from python_models.viz import overlay
-
-    masks, overlays = out / "masks", out / "overlays"
-    for folder in (masks, overlays):
-        folder.mkdir(parents=True, exist_ok=True)
-    names, report = _names(paths), Report()
-    for path in paths:
-        try:
-            image = read_image(path)
-        except (OSError, ValueError) as error:
-            report.errors.append(" ".join(str(error).split()))
-            yield report
-            continue
-        logits = predict_logits(net, torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None])
-        mask, found = find_targets(logits, threshold)
-        save_png(masks / f"{names[path]}.png", Image.fromarray(mask * 255))
-        save_png(overlays / f"{names[path]}.png", overlay(image, [tuple(t["box"]) for t in found]))
-        report.images += 1
-        report.targets.extend({"image": path.name, **t} for t in found)
-        yield report
-    write_text(out / "targets.jsonl", "".join(json.dumps(t) + "\n" for t in report.targets))
-    write_text(out / "targets.csv", _csv(report.targets))
+def _predict(predictor: Predictor, frames: Sequence[Frame], writer: Writer, threshold: float, full_scale: float | None) -> Iterator[Result]:
+    images = targets = 0
+    for first in range(0, len(frames), predictor.batch):
+        results, pixels = [], []
+        for frame in frames[first : first + predictor.batch]:
+            result, image = Result(frame), None
+            try:
+                image, raw = read_frame(frame, full_scale)
+                if full_scale is None and raw.full_scale == 65535:
+                    result.peak16 = int(raw.values.max())
+            except (OSError, ValueError) as error:
+                result.error = " ".join(str(error).split())
+            results.append(result)
+            pixels.append(image)
+        logits = _logits(predictor, results, pixels)
+        for result, image, scores in zip(results, pixels, logits):
+            if result.error is None:
+                result.targets = writer.write(result.frame, image, scores, threshold)
+                images, targets = images + 1, targets + len(result.targets)
+            yield result
+    writer.finish({"images": images, "of": len(frames), "targets": targets})
 
 
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """Output names: the stem, or the whole file name where two files share a stem."""
-    stems = [p.stem for p in paths]
-    return {p: p.stem if stems.count(p.stem) == 1 else p.name for p in paths}
+def _logits(predictor: Predictor, results: list[Result], pixels: list[np.ndarray | None]) -> list[Tensor | None]:
+    """Logits of the frames that were read; what the network cannot take becomes that frame's error."""
+    found: list[Tensor | None] = [None] * len(results)
+    read = [i for i, image in enumerate(pixels) if image is not None]
+    images = {i: torch.from_numpy(np.ascontiguousarray(pixels[i], dtype=np.float32))[None] for i in read}
+    try:
+        for i, scores in zip(read, predictor([images[i] for i in read])):
+            found[i] = scores
+    except (ValueError, RuntimeError):
+        for i in read:  # one of them; which, shows alone
+            try:
+                found[i] = predictor([images[i]])[0]
+            except (ValueError, RuntimeError) as error:
+                results[i].error = f"{results[i].frame.label}: {_reason(error, images[i])}"
+    for i in read:
+        if found[i] is not None and torch.isnan(found[i]).any():
+            results[i].error = f"{results[i].frame.label}: the network's logits must be numbers, got NaN"
+    return found
 
 
-def _csv(found: list[dict[str, Any]]) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([t["image"], t["row"], t["col"], *t["box"], t["area"], t["score"]] for t in found)
-    return text.getvalue()
+def _reason(error: Exception, image: Tensor) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError):
+        return text
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return f"not enough memory for {image.shape[-2]}x{image.shape[-1]} pixels at once; use --tile, or a smaller one"
+    raise error

@@ -27,6 +27,8 @@ class IRSTDNet(nn.Module, ABC):
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     default_preset: ClassVar[str]
+    stride: ClassVar[int] = 32  # of the deepest level: windows of a large image are laid on this grid
+    receptive_radius: int | None = None  # pixels on each side that an output pixel depends on; None: the whole image, or not known
     size_hint: ClassVar[str] = ""  # ends the error for a wrong size: what to do instead
 
     def __init__(self, options: Mapping[str, Any], in_channels: int = 3, input_size: int | None = None, min_size: int = 1) -> None:

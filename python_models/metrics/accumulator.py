@@ -9,11 +9,8 @@ from torch import Tensor
 
 from irstd_ext import targets
 
-from .inputs import above, check_predictions, cut, pairs, planes, ratio
-
-COUNTS = ("n_images", "n_empty_images", "pixels", "TP", "FP", "FN", "TN", "iou_high", "iou_low", "n_gt", "n_hit",
-          "n_fp_objects", "fa_pixels", "fa_pixels_exact", "fa_pixels_legacy", "background_pixels")
-_HALF = 31  # an image's IoU is summed as an integer of 2 * 31 fractional bits in two words, so order cannot matter
+from .counting import COUNTS, check_options, count_image, figures, of_protocol
+from .inputs import Reading
 
 
 class IRSTDMetrics:
@@ -31,6 +28,8 @@ class IRSTDMetrics:
         maxnorm: compare with ``threshold`` times the image's own maximum (RPCANet, AGPCNet), scores only, any scale
             >= 0. Under ``"overlap"`` images without targets then count neither hits nor background.
         empty: ``"zero"`` counts nIoU 0 for an image without target and prediction, ``"skip"`` leaves it out.
+        gt_rule: true pixels of a mask that holds grey values: ``"half"`` (above half of full scale), ``"full"`` (at full
+            scale, as code that casts to int64 reads it) or ``"nonzero"``.
 
     Source: specification of the field's public code, by protocol name; F1_eps as in ABC and SCTransNet.
 
@@ -44,20 +43,15 @@ class IRSTDMetrics:
     """
 
     def __init__(self, protocol: str = "exact", *, input: str = "logits", threshold: float = 0.5,
-                 fixed_pixels: int | None = None, maxnorm: bool = False, empty: str = "zero") -> None:
-        for name, value, known in (("protocol", protocol, targets.PROTOCOLS), ("input", input, ("logits", "scores")),
-                                   ("empty", empty, ("zero", "skip"))):
-            if value not in known:
-                raise ValueError(f"IRSTDMetrics: {name} must be one of {', '.join(known)}, got {value!r}")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"IRSTDMetrics: threshold must lie in [0, 1], got {threshold}")
-        if fixed_pixels is not None and (protocol == "overlap" or int(fixed_pixels) != fixed_pixels or fixed_pixels < 1):
-            raise ValueError("IRSTDMetrics: fixed_pixels must be an integer >= 1 and not used with overlap, "
-                             f"got {fixed_pixels} with {protocol}")
-        if maxnorm and input != "scores":
-            raise ValueError('IRSTDMetrics: maxnorm must be used with input="scores", got input="logits"')
+                 fixed_pixels: int | None = None, maxnorm: bool = False, empty: str = "zero", gt_rule: str = "half") -> None:
+        if protocol not in targets.PROTOCOLS:
+            raise ValueError(f"IRSTDMetrics: protocol must be one of {', '.join(targets.PROTOCOLS)}, got {protocol!r}")
+        self._reading = Reading("IRSTDMetrics", input, float(threshold), bool(maxnorm), gt_rule)
+        check_options("IRSTDMetrics", fixed_pixels, empty)
+        if fixed_pixels is not None and protocol == "overlap":
+            raise ValueError(f"IRSTDMetrics: fixed_pixels must not be used with overlap, got {fixed_pixels}")
         self.options: dict[str, Any] = {"protocol": protocol, "input": input, "threshold": float(threshold),
-                                        "fixed_pixels": fixed_pixels, "maxnorm": bool(maxnorm), "empty": empty}
+                                        "fixed_pixels": fixed_pixels, "maxnorm": bool(maxnorm), "empty": empty, "gt_rule": gt_rule}
         self.reset()
 
     def __repr__(self) -> str:
@@ -76,73 +70,30 @@ class IRSTDMetrics:
     def update(self, prediction: Any, mask: Any) -> None:
         """Adds a batch, [H, W], [B, H, W] or [B, 1, H, W], of any device and layout.
 
-        ``prediction``: finite, as ``input`` says. ``mask``: boolean, float in [0, 1] (> 0.5 is a target) or
-        integer (above half of its full scale, 1, 255 or 65535 by the image's largest value). ValueError otherwise;
-        a batch that is refused leaves the counts as they were.
+        ``prediction``: finite, as ``input`` says. ``mask``: boolean, float in [0, 1] (full scale 1) or integer (full
+        scale 1, 255 or 65535 by the image's largest value), read by ``gt_rule``. ValueError otherwise; a batch that
+        is refused leaves the counts as they were.
         """
         self._counts = self._counts + self.count(prediction, mask)
 
     def count(self, prediction: Any, mask: Any) -> np.ndarray:
         """Counts int64 [len(COUNTS)] of one batch alone, without adding them."""
-        o = self.options
-        values, gt = pairs(prediction, mask, "IRSTDMetrics")
-        check_predictions(values, "IRSTDMetrics", o["input"], bounded=not o["maxnorm"])
-        if o["maxnorm"] and values.numel():
-            peak = values.double().amax(dim=(-2, -1), keepdim=True)
-            pred = values.double() > o["threshold"] * peak  # no division: nothing is rounded, an empty score stays empty
-        else:
-            pred = above(values, cut(o["input"], o["threshold"]))
+        protocol, maxnorm = self.options["protocol"], self.options["maxnorm"]
         total = np.zeros(len(COUNTS), np.int64)
-        for p, g in planes(pred, gt):
-            one = self._count_image(p, g)
+        for pred, gt in self._reading.planes(prediction, mask):
+            one = of_protocol(count_image(pred, gt, (protocol,), maxnorm), protocol)
             total += np.array([one[name] for name in COUNTS], np.int64)
         return total
 
-    def _count_image(self, pred: np.ndarray, gt: np.ndarray) -> dict[str, int]:
-        protocol = self.options["protocol"]
-        tp = int(np.count_nonzero(pred & gt))
-        fp, fn = int(np.count_nonzero(pred)) - tp, int(np.count_nonzero(gt)) - tp
-        union = tp + fp + fn
-        iou = ((tp << (2 * _HALF + 1)) // union + 1) >> 1 if union else 0  # rounded to nearest
-        one = dict.fromkeys(COUNTS, 0) | {
-            "n_images": 1, "n_empty_images": int(union == 0), "pixels": gt.size, "TP": tp, "FP": fp, "FN": fn,
-            "TN": gt.size - union, "iou_high": iou >> _HALF, "iou_low": iou & ((1 << _HALF) - 1)}
-        if protocol == "overlap" and self.options["maxnorm"] and tp + fn == 0:
-            return one
-        m = targets.match(pred, gt, protocol)
-        one |= {"n_gt": m.n_gt, "n_hit": m.n_hit, "fa_pixels": m.fa_pixels, "background_pixels": m.background_pixels}
-        if protocol in ("exact", "legacy"):
-            one |= {"n_fp_objects": m.fp_objects, "fa_pixels_exact": m.fa_pixels_exact, "fa_pixels_legacy": m.fa_pixels_legacy}
-        return one
-
     def compute(self) -> dict[str, Any]:
-        """All results as one flat dict: numbers, and the protocol's name.
+        """All results as one flat dict: numbers, and the names of protocol and ``gt_rule``.
 
         ``Pd``, ``Fa``, ``n_hit``, ``fa_pixels`` follow the protocol and are repeated under its own field names
         (``Fa_exact``, ``overlap_Pd``, ...). ``nIoU`` follows ``empty``; ``nIoU_zero`` and ``nIoU_skip`` give both.
         """
-        c, o = self.counts, self.options
-        n, tp, fp, fn = c["n_images"], c["TP"], c["FP"], c["FN"]
-        iou_sum, one = (c["iou_high"] << _HALF) + c["iou_low"], 1 << (2 * _HALF)
-        p_eps, r_eps = tp / (tp + fp + 1e-3), tp / (tp + fn + 1e-3)
-        keep = ("n_images", "n_empty_images", "pixels", "TP", "FP", "FN", "TN", "n_gt", "n_hit", "fa_pixels", "background_pixels")
-        out: dict[str, Any] = {"protocol": o["protocol"], "threshold": o["threshold"]} | {k: c[k] for k in keep}
-        out |= {"IoU": ratio(tp, tp + fp + fn), "nIoU_zero": ratio(iou_sum, n * one),
-                "nIoU_skip": ratio(iou_sum, (n - c["n_empty_images"]) * one),
-                "precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "F1": ratio(2 * tp, 2 * tp + fp + fn),
-                "F1_eps": 2 * p_eps * r_eps / (p_eps + r_eps + 1e-5)}
-        out["nIoU"] = out["nIoU_" + o["empty"]]
-        size = n * o["fixed_pixels"] if o["fixed_pixels"] else c["pixels"]
-        area = c["background_pixels"] if o["protocol"] == "overlap" else size
-        out |= {"Pd": ratio(c["n_hit"], c["n_gt"]), "Fa": ratio(c["fa_pixels"], area)}
-        if o["protocol"] in ("exact", "legacy"):
-            out |= {k: c[k] for k in ("n_fp_objects", "fa_pixels_exact", "fa_pixels_legacy")}
-            out |= {"Fa_exact": ratio(c["fa_pixels_exact"], size), "Fa_legacy": ratio(c["fa_pixels_legacy"], size),
-                    "Fa_objects_per_image": ratio(c["n_fp_objects"], n)}
-        else:
-            prefix = o["protocol"] + ("_maxnorm_" if o["maxnorm"] else "_")
-            out |= {prefix + k: out[k] for k in ("n_hit", "fa_pixels", "Pd", "Fa")}
-        return out
+        o = self.options
+        names = {k: o[k] for k in ("protocol", "threshold", "gt_rule")}
+        return names | figures(self.counts, o["protocol"], o["fixed_pixels"], o["maxnorm"], o["empty"])
 
     def merge(self, other: "IRSTDMetrics") -> "IRSTDMetrics":
         """Adds the counts of another object with the same options; returns self."""

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+
+GT_RULES = ("half", "full", "nonzero")
 
 
 def as_images(x: Any, op: str, name: str) -> Tensor:
@@ -53,11 +56,14 @@ def cut(kind: str, threshold: float) -> float:
     return math.log(threshold / (1 - threshold))
 
 
-def truth(mask: Tensor, op: str = "metrics") -> Tensor:
-    """Foreground of ground truth [B, H, W]: value > half of full scale, image by image.
+def truth(mask: Tensor, op: str = "metrics", rule: str = "half") -> Tensor:
+    """Foreground of ground truth [B, H, W], image by image: value > half of full scale (``half``), value >= full scale
+    (``full``: what code that casts a scaled mask to int64 does, so that 254 is background) or value > 0 (``nonzero``).
 
     Full scale is 1 for boolean, float and 0/1 integer images, 255 for other integers up to 255, else 65535.
     """
+    if rule not in GT_RULES:
+        raise ValueError(f"{op}: gt_rule must be one of {', '.join(GT_RULES)}, got {rule!r}")
     if mask.dtype == torch.bool:
         return mask
     if mask.is_complex():
@@ -66,25 +72,63 @@ def truth(mask: Tensor, op: str = "metrics") -> Tensor:
         wrong = mask[~((mask >= 0) & (mask <= 1))]
         if wrong.numel():
             raise ValueError(f"{op}: mask must lie in [0, 1] where it is float, got {wrong[0].item():g}")
-        return mask > 0.5
+        return mask > 0.5 if rule == "half" else mask >= 1 if rule == "full" else mask > 0
     mask = mask.long()
     if not mask.numel():
         return mask.bool()
     if mask.min() < 0 or mask.max() > 65535:
         raise ValueError(f"{op}: mask must lie in 0 .. 65535 where it is integer, got {mask.min().item()} .. {mask.max().item()}")
+    if rule == "nonzero":
+        return mask > 0
     top = mask.amax(dim=(-2, -1), keepdim=True)
     scale = torch.where(top <= 1, 1, torch.where(top <= 255, 255, 65535))
-    return 2 * mask > scale
+    return 2 * mask > scale if rule == "half" else mask >= scale
 
 
-def pairs(values: Any, mask: Any, op: str) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Reading:
+    """How predictions and masks are read as boolean images: the options that the metrics share, checked in the name of ``op``."""
+
+    op: str
+    input: str = "logits"
+    threshold: float = 0.5
+    maxnorm: bool = False
+    gt_rule: str = "half"
+
+    def __post_init__(self) -> None:
+        for name, known in (("input", ("logits", "scores")), ("gt_rule", GT_RULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{self.op}: {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"{self.op}: threshold must lie in [0, 1], got {self.threshold}")
+        if self.maxnorm and self.input != "scores":
+            raise ValueError(f'{self.op}: maxnorm must be used with input="scores", got input="logits"')
+
+    def values(self, prediction: Any, mask: Any) -> tuple[Tensor, Tensor]:
+        """Checked predictions, floating point, and boolean truth, both [B, H, W] of one shape."""
+        values, gt = pairs(prediction, mask, self.op, self.gt_rule)
+        check_predictions(values, self.op, self.input, bounded=not self.maxnorm)
+        return values, gt
+
+    def planes(self, prediction: Any, mask: Any) -> Iterator[tuple[np.ndarray, ...]]:
+        """(predicted, true), boolean [H, W], image by image."""
+        values, gt = self.values(prediction, mask)
+        if self.maxnorm and values.numel():
+            peak = values.double().amax(dim=(-2, -1), keepdim=True)
+            pred = values.double() > self.threshold * peak  # no division: nothing is rounded, an empty score stays empty
+        else:
+            pred = above(values, cut(self.input, self.threshold))
+        return planes(pred, gt)
+
+
+def pairs(values: Any, mask: Any, op: str, rule: str = "half") -> tuple[Tensor, Tensor]:
     """Predictions, floating point, and boolean truth, both [B, H, W] of one shape."""
     values, mask = as_images(values, op, "prediction"), as_images(mask, op, "mask")
     if values.shape != mask.shape:
         raise ValueError(f"{op}: prediction and mask must have one shape, got {tuple(values.shape)} and {tuple(mask.shape)}")
     if not (values.is_floating_point() or values.is_complex()):
         values = values.double()
-    return values, truth(mask, op)
+    return values, truth(mask, op, rule)
 
 
 def planes(*stacks: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
@@ -92,5 +136,8 @@ def planes(*stacks: Tensor) -> Iterator[tuple[np.ndarray, ...]]:
     return zip(*(stack.cpu().numpy() for stack in stacks))
 
 
-def ratio(part: int, whole: int) -> float:
+def ratio(part: Any, whole: Any) -> Any:
+    """part / whole of integers, or of arrays of one shape; NaN where ``whole`` is 0."""
+    if isinstance(whole, np.ndarray):
+        return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
     return part / whole if whole else math.nan

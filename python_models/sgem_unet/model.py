@@ -35,6 +35,7 @@ class SGEMUNet(IRSTDNet):
     name = "sgem_unet"
     presets = PRESETS
     default_preset = "paper"
+    stride = _STRIDE
     size_hint = '; attention="linear" takes any size'
 
     def __init__(self, attention: str = "bilinear", input_size: int | None = None, widths: Sequence[int] = (32, 64, 128, 256, 512),

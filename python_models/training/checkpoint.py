@@ -22,12 +22,11 @@ from python_models.files import atomic_write, read_weights, write_text
 from python_models.runs import STATE
 
 
-
 def pack(value: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     """Split a nested state into JSON values and a flat dict of tensors; :func:`unpack` restores it exactly.
 
-    Understands None, bool, int, float, str, tensors, NumPy arrays and scalars, lists, tuples and dicts with any of
-    these as keys; a value of another type raises TypeError naming its place.
+    Understands None, bool, int, float, str, tensors (contiguous or channels last), NumPy arrays and scalars, lists, tuples
+    and dicts with any of these as keys; a value of another type raises TypeError naming its place.
     """
     tensors: dict[str, torch.Tensor] = {}
 
@@ -45,7 +44,8 @@ def pack(value: Any) -> tuple[Any, dict[str, torch.Tensor]]:
         if isinstance(v, float):
             return v if math.isfinite(v) else {"$float": repr(v)}
         if isinstance(v, torch.Tensor):
-            return {"$tensor": keep(place, v.detach().to("cpu").clone().contiguous())}
+            last = v.ndim == 4 and not v.is_contiguous() and v.is_contiguous(memory_format=torch.channels_last)
+            return {"$channels_last" if last else "$tensor": keep(place, v.detach().to("cpu").clone(memory_format=torch.contiguous_format))}
         if isinstance(v, np.ndarray):
             return {"$array": keep(place, torch.from_numpy(np.ascontiguousarray(v)).clone())}
         if isinstance(v, np.generic):
@@ -75,6 +75,8 @@ def unpack(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
             return float(inner)
         if tag == "$tensor":
             return tensors[inner]
+        if tag == "$channels_last":  # the layout decides the order of sums in some kernels
+            return tensors[inner].contiguous(memory_format=torch.channels_last)
         if tag == "$array":
             return tensors[inner].numpy()
         if tag == "$tuple":
@@ -116,6 +118,13 @@ def rng_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def seed_generators(seed: int) -> None:
+    """Begin every global random generator anew."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .optim import OptimizerName, ScheduleName
+from .optim import OptimizerName
+from .schedule import ScheduleName, WarmupName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,6 +29,7 @@ class TrainConfig:
       irstd train sgem_unet --data DATA/NUDT-SIRST --split 50_50 --recipe paper --out runs/paper
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --minutes 20 --out runs/quick
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/a --resume
+      irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/abc --seeds 0 1 2
     """
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -52,20 +54,48 @@ class TrainConfig:
     """wall-clock budget; the schedule is shortened to fit it (then runs are not reproducible to the bit)"""
     final: bool = False
     """train on training and validation list together; the last weights are the result"""
+    early_stop: int = 0
+    """stop after so many judgements in a row without a better IoU on the validation list; 0 never stops"""
     batch_size: int = 8
-    """images per step"""
+    """images per step, over all processes together"""
+    drop_last: bool = True
+    """leave the last batch of an epoch out where it is short (and not the only one)"""
     optimizer: OptimizerName = "adamw"
-    """adamw, adam or sgd"""
+    """adamw, adam, adan or sgd"""
     lr: float = 2e-3
     """learning rate after the warm-up"""
+    betas: tuple[float, ...] | None = None
+    """decay rates of the optimizer's averages, two or, for adan, three (default: the optimizer's own)"""
+    eps: float = 1e-8
+    """what adamw, adam and adan add to the denominator"""
+    momentum: float = 0.9
+    """momentum of sgd"""
+    nesterov: bool = True
+    """Nesterov's momentum for sgd"""
     weight_decay: float = 0.01
     """weight decay"""
+    decay_norms: bool = True
+    """weight decay on norms, biases and embeddings too"""
     schedule: ScheduleName = "cosine"
-    """learning rate after the warm-up: cosine, poly or constant"""
+    """learning rate after the warm-up: cosine, poly, step or constant"""
+    schedule_by: Literal["step", "epoch"] = "step"
+    """change the learning rate at every step, or at every epoch only"""
+    lr_min: float = 0.0
+    """learning rate at which cosine, poly and step end"""
+    cosine_period: float | None = None
+    """epochs from the highest to the lowest rate of cosine (default: all after the warm-up); it swings back up beyond"""
     poly_power: float = 0.9
-    """exponent of the poly schedule"""
+    """exponent of poly"""
+    milestones: tuple[float, ...] = ()
+    """epochs at which step multiplies the learning rate by gamma"""
+    gamma: float = 0.1
+    """factor of step"""
     warmup_epochs: float = 2.0
-    """epochs of linear warm-up"""
+    """epochs of warm-up, at most half of all"""
+    warmup: WarmupName = "linear"
+    """form of the warm-up: linear, exponential or constant"""
+    warmup_start: float = 0.01
+    """share of the learning rate at which the warm-up begins"""
     clip: float = 0.0
     """largest gradient norm; 0 is no clipping"""
     ema: float = 0.99
@@ -80,30 +110,52 @@ class TrainConfig:
     """random flips"""
     vertical: bool = True
     """flip upside down too, not only left to right"""
+    transpose: bool = True
+    """random transposes"""
     blur: float = 0.0
     """share of images that are blurred"""
     blur_sigma: tuple[float, float] = (0.3, 1.0)
     """range of the blur's deviation in pixels"""
+    noise: float = 0.0
+    """share of images that get Gaussian noise"""
+    noise_sigma: tuple[float, float] = (0.002, 0.02)
+    """range of the noise's deviation, where the full scale is 1"""
+    copy_paste: float = 0.0
+    """share of images that get targets of other training images"""
+    copy_paste_max: int = 3
+    """most targets pasted into one image"""
     pad: Literal["reflect", "zeros"] = "reflect"
     """what surrounds an image that is smaller than its crop"""
+    mask_resize: Literal["keep", "nearest"] = "keep"
+    """resizing of masks: nearest neighbour, with or without keeping the targets that fall between its samples"""
     normalisation: str = "data"
     """mean and deviation of the training list, or a named preset such as ImageNet or NUDT-SIRST"""
-    transpose: bool = True
-    """random transposes"""
-    masks: Literal["binarise", "strict"] = "binarise"
-    """masks with grey values: binarise at half scale with a warning, or refuse"""
+    masks: Literal["binarise", "strict", "full", "nonzero"] = "binarise"
+    """masks with grey values: target above half scale (with a warning), refused, target at full scale only, or target above 0"""
+    mask_mismatch: Literal["resize", "skip", "error"] = "resize"
+    """masks of another size than their image: resize where the shapes agree, leave the image out, or refuse"""
+    full_scale: float | None = None
+    """value of an image file that means 1 (default: from its type; 16383 for 14-bit data in 16-bit files)"""
     val_every: int = 1
     """epochs between two judgements on the validation list"""
     seed: int = 0
     """seed of the weights, the order and the augmentation"""
+    seeds: tuple[int, ...] = ()
+    """train once for each of these, into OUT/seed-N, and report mean and deviation"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """arithmetic of training; bf16 and fp16 are mixed precision"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where to train"""
+    devices: int = 1
+    """processes on each node, one for each GPU"""
+    nodes: int = 1
+    """computers that train together"""
+    strategy: Literal["auto", "ddp", "ddp-unused"] = "auto"
+    """several processes: ddp, or ddp-unused where a loss leaves parameters out; auto is ddp where there are several"""
     threads: int | None = None
     """CPU threads (default: PyTorch's choice)"""
     workers: int = 0
-    """processes that load images; results do not depend on it"""
+    """processes that load images, for each training process; results do not depend on it"""
     tensorboard: bool = False
     """also write TensorBoard logs into the run folder"""
     progress: bool = True
@@ -124,8 +176,6 @@ class Recipe:
 
 # What belongs to one call and not to a recipe.
 _NOT_IN_RECIPE = {"model", "data", "out", "recipe", "resume", "overwrite", "progress", "option"}
-# What a resumed run may change: nothing of it changes the result of an epoch.
-FREE_ON_RESUME = {"out", "resume", "overwrite", "progress", "threads", "workers", "tensorboard", "data", "minutes"}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -169,38 +219,3 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
         except tomllib.TOMLDecodeError:
             options[name] = text
     return options
-
-
-def check(config: TrainConfig) -> None:
-    """Raise ValueError naming the first field out of its range."""
-    rules: list[tuple[str, bool, str]] = [
-        ("epochs", config.epochs >= 1, "be >= 1"),
-        ("minutes", config.minutes is None or config.minutes > 0, "be > 0"),
-        ("batch_size", config.batch_size >= 1, "be >= 1"),
-        ("lr", config.lr > 0, "be > 0"),
-        ("weight_decay", config.weight_decay >= 0, "be >= 0"),
-        ("warmup_epochs", config.warmup_epochs >= 0, "be >= 0"),
-        ("clip", config.clip >= 0, "be >= 0"),
-        ("ema", 0 <= config.ema < 1, "lie in [0, 1)"),
-        ("crop", config.crop is None or config.crop >= 16, "be >= 16"),
-        ("scale", 0 < config.scale[0] <= config.scale[1], "be 0 < low <= high"),
-        ("positive", 0 <= config.positive <= 1, "lie in [0, 1]"),
-        ("blur", 0 <= config.blur <= 1, "lie in [0, 1]"),
-        ("blur_sigma", 0 < config.blur_sigma[0] <= config.blur_sigma[1], "be 0 < low <= high"),
-        ("val_every", config.val_every >= 1, "be >= 1"),
-        ("threads", config.threads is None or config.threads >= 1, "be >= 1"),
-        ("workers", config.workers >= 0, "be >= 0"),
-    ]
-    for name, holds, rule in rules:
-        if not holds:
-            raise ValueError(f"train: {name} must {rule}, got {getattr(config, name)}")
-    if config.resume and config.overwrite:
-        raise ValueError("train: resume and overwrite exclude each other, got both")
-
-
-def as_json(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as JSON values, paths as text and tuples as lists."""
-    return {
-        k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
-        for k, v in dataclasses.asdict(config).items()
-    }

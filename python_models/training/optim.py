@@ -1,54 +1,85 @@
-"""Optimizers and learning-rate schedules, both chosen by name."""
+"""Optimizers by name, parameter groups, and the average of the weights."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
-OptimizerName = Literal["adamw", "adam", "sgd"]
-ScheduleName = Literal["cosine", "poly", "constant"]
+OptimizerName = Literal["adamw", "adam", "adan", "sgd"]
+BETAS = {"adamw": (0.9, 0.999), "adam": (0.9, 0.999), "adan": (0.98, 0.92, 0.99)}
 
 
-def build_optimizer(parameters: Iterable[torch.nn.Parameter], name: OptimizerName, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW and Adam with betas (0.9, 0.999), SGD with Nesterov momentum 0.9.
+def build_optimizer(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    name: OptimizerName,
+    lr: float,
+    weight_decay: float = 0.0,
+    betas: Sequence[float] | None = None,
+    eps: float = 1e-8,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+) -> torch.optim.Optimizer:
+    """An optimizer over parameters, or over groups of them with rates and decays of their own.
 
-    >>> build_optimizer([torch.nn.Parameter(torch.zeros(1))], "sgd", 0.1, 0.0).defaults["momentum"]
+    adamw, sgd, adam (whose decay is added to the gradient) are torch's. adan is arXiv 2208.06677 with the proximal decay
+    theta = (theta - step) / (1 + lr decay); its betas weigh the new value by 1 - beta, as Adam's do. ``betas`` default to the
+    optimizer's own. Raises ValueError for an unknown name or a wrong number of betas, ImportError without the extra `train`.
+
+    >>> build_optimizer([nn.Parameter(torch.zeros(1))], "sgd", 0.1).defaults["momentum"]
     0.9
     """
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    if name == "adam":
-        return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=0.9, nesterov=True)
-    raise ValueError(f"train: optimizer must be adamw, adam or sgd, got {name!r}")
+        return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov and momentum > 0)
+    if name not in BETAS:
+        raise ValueError(f"train: optimizer must be adamw, adam, adan or sgd, got {name!r}")
+    chosen = tuple(betas or BETAS[name])
+    if len(chosen) != len(BETAS[name]):
+        raise ValueError(f"train: betas must be {len(BETAS[name])} numbers for {name}, got {len(chosen)}")
+    return _kind(name)(parameters, lr=lr, weight_decay=weight_decay, betas=chosen, eps=eps)
 
 
-def lr_factor(progress: float, warmup: float, schedule: ScheduleName, power: float = 0.9, floor: float = 0.01) -> float:
-    """Share of the base learning rate at ``progress`` in [0, 1] of the training.
+def _kind(name: OptimizerName) -> Any:
+    if name != "adan":
+        return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
+    try:
+        from pytorch_optimizer import Adan
+    except ImportError:
+        raise ImportError('train: pytorch_optimizer is not installed; run: pip install "irstd_ext[train]"') from None
+    return Adan
 
-    Linear warm-up over the first ``warmup`` share, then with t in [0, 1] over the rest: poly (1-t)^power, cosine
-    (1+cos(pi t))/2, constant 1; never below ``floor``.
 
-    >>> [round(lr_factor(p, 0.1, "cosine"), 3) for p in (0.05, 0.1, 0.55, 1.0)]
-    [0.5, 1.0, 0.5, 0.01]
+def parameter_groups(net: nn.Module, lr: float, decay_norms: bool = True) -> list[dict[str, Any]]:
+    """The groups a network is optimised in, each with ``params`` and the full learning rate ``lr``.
+
+    A network with rates of its own defines ``parameter_groups(lr)``, which returns dicts with ``params`` and, where they
+    differ from the run's, ``lr`` and ``weight_decay``; others are one group. Frozen parameters (``requires_grad=False``)
+    belong to none. ``decay_norms=False``: no weight decay on vectors (norms, biases) and embeddings.
+    Raises ValueError where a trainable parameter is in no group or in two, or where nothing is trainable.
     """
-    progress = min(max(progress, 0.0), 1.0)
-    if progress < warmup:
-        return max(progress / warmup, floor)
-    t = (progress - warmup) / (1.0 - warmup) if warmup < 1.0 else 1.0
-    if schedule == "cosine":
-        factor = 0.5 * (1.0 + math.cos(math.pi * t))
-    elif schedule == "poly":
-        factor = (1.0 - t) ** power
-    elif schedule == "constant":
-        factor = 1.0
-    else:
-        raise ValueError(f"train: schedule must be cosine, poly or constant, got {schedule!r}")
-    return max(factor, floor)
+    trainable = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ValueError(f"train: {type(net).__name__} must have a parameter to train, all are frozen")
+    own = getattr(net, "parameter_groups", None)
+    groups = [{**g, "params": list(g["params"])} for g in own(lr)] if own else [{"params": list(trainable.values())}]
+    for name, parameter in trainable.items():
+        times = sum(parameter is p for g in groups for p in g["params"])
+        if times != 1:
+            raise ValueError(f"train: parameter_groups of {type(net).__name__} must hold {name} once, got it {times} times")
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+        group["base_lr"] = group.setdefault("lr", lr)
+    groups = [g for g in groups if g["params"]]
+    return groups if decay_norms else [part for g in groups for part in _split_decay(net, g)]
+
+
+def _split_decay(net: nn.Module, group: Mapping[str, Any]) -> list[dict[str, Any]]:
+    embeddings = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
+    spared = [p for p in group["params"] if p.ndim <= 1 or id(p) in embeddings]
+    kept = [p for p in group["params"] if p.ndim > 1 and id(p) not in embeddings]
+    return [g for g in ({**group, "params": kept}, {**group, "params": spared, "weight_decay": 0.0}) if g["params"]]
 
 
 class WeightAverage:
@@ -57,20 +88,20 @@ class WeightAverage:
     The decay warms up as min(decay, (1 + n) / (10 + n)), so that early weights are forgotten soon.
     """
 
-    def __init__(self, net: torch.nn.Module, decay: float) -> None:
+    def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
         self.shadow = {k: v.detach().clone() for k, v in net.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, net: torch.nn.Module) -> None:
+    def update(self, net: nn.Module) -> None:
         """Take the current weights into the average, after an optimizer step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in net.state_dict().items():
             if value.is_floating_point():
-                self.shadow[name].lerp_(value.to(self.shadow[name].device), 1.0 - decay)
+                self.shadow[name] = self.shadow[name].to(value.device).lerp_(value, 1.0 - decay)
             else:
-                self.shadow[name].copy_(value)
+                self.shadow[name] = value.detach().clone()
 
     def state(self) -> dict[str, object]:
         """What a resumed run needs."""

@@ -26,13 +26,32 @@ def make_set(tmp_path, save):
     def make(masks, lists, ending="", size=(12, 16)):
         root = tmp_path / "set"
         for number, (name, mask) in enumerate(masks.items()):
-            save(root / "images" / f"{name}.png", np.full(size, 10 * number, np.uint8))
+            save(root / "images" / f"{name}.png", np.full(size, 10 * number % 256, np.uint8))
             save(root / "masks" / f"{name}{ending}.png", mask)
         for name, names in lists.items():
             path = root / f"{name}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("\n".join(names) + "\n")
         return root
+
+    return make
+
+
+@pytest.fixture
+def lay(tmp_path, save):
+    """lay(root, images={path: k}, masks={path: k}, lists={path: lines}) -> root. Image k is filled with grey k, mask k has k
+    foreground pixels, so that a wrong pair shows."""
+
+    def make(root, images=(), masks=(), lists=()):
+        home = tmp_path / root
+        for path, k in dict(images).items():
+            save(home / path, np.full((6, 8), k, np.uint8))
+        for path, k in dict(masks).items():
+            save(home / path, (np.arange(48).reshape(6, 8) < k).astype(np.uint8) * 255)
+        for path, lines in dict(lists).items():
+            (home / path).parent.mkdir(parents=True, exist_ok=True)
+            (home / path).write_text("\n".join(lines) + "\n")
+        return home
 
     return make
 

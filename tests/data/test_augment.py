@@ -145,9 +145,65 @@ def test_blur_matches_scipy():
     assert abs(out["image"][0].numpy() - want).max() < 2e-6 < abs(crop - want).max()
 
 
+def test_noise_is_gaussian_of_the_drawn_sigma():
+    flat = {"image": torch.full((1, 256, 256), 0.5), "mask": torch.zeros(1, 256, 256)}
+    sigmas = []
+    for seed in range(20):
+        augment = Augment(size=256, scale=(1.0, 1.0), noise=1.0, noise_sigma=(0.01, 0.05))
+        draw = augment.draw(flat["mask"], gen(seed))
+        out = augment.apply(flat, draw)
+        z = ((out["image"] - 0.5) / draw.noise_sigma).double().flatten().numpy()
+        # 65536 values: mean within 5 / 256, deviation within 5 / 362, excess within 5 * sqrt(24) / 256
+        assert abs(z.mean()) < 0.02 and abs(z.std() - 1) < 0.014 and abs(np.corrcoef(z[1:], z[:-1])[0, 1]) < 0.02
+        assert abs((z**4).mean() / z.var() ** 2 - 3) < 0.1
+        uniform = z.std() * 3**0.5 * np.random.default_rng(seed).uniform(-1, 1, z.size)
+        assert abs((uniform**4).mean() / uniform.var() ** 2 - 3) > 0.1  # negative control: another law
+        sigmas.append(draw.noise_sigma)
+        assert torch.equal(out["mask"], flat["mask"])
+    assert 0.01 <= min(sigmas) < 0.02 and 0.04 < max(sigmas) <= 0.05
+
+
+def test_noise_comes_as_often_as_asked_and_only_then():
+    source = sample()
+    shown = [Augment(size=32, noise=0.3).draw(source["mask"], gen(seed)).noise_sigma > 0 for seed in range(400)]
+    assert 0.2 < np.mean(shown) < 0.4
+    for seed in range(5):
+        plain, noisy = (Augment(size=32, noise=p).apply(source, Augment(size=32, noise=p).draw(source["mask"], gen(seed))) for p in (0.0, 1.0))
+        assert torch.equal(plain["mask"], noisy["mask"]) and not torch.equal(plain["image"], noisy["image"])
+        assert (plain["image"] - noisy["image"]).abs().max() < 6 * 0.02  # the rest of the choices stayed
+
+
+def test_noise_stays_at_black_and_full_scale():
+    ends = {"image": (torch.arange(64 * 64) % 2).float().view(1, 64, 64), "mask": torch.zeros(1, 64, 64)}
+    out = Augment(size=64).apply(ends, Draw(0, 0, 64, False, False, False, 0.0, noise_sigma=0.1, noise_seed=1))["image"]
+    assert out.min() == 0 and out.max() == 1 and 0.4 < (out == ends["image"]).float().mean() < 0.6
+
+
+def test_noise_commutes_with_flips_and_is_its_own_seed():
+    source = sample(64, 64)
+    base = Draw(0, 0, 64, False, False, False, 0.0, noise_sigma=0.05, noise_seed=5)
+    augment = Augment(size=64)
+    plain, turned = (augment.apply(source, d)["image"] for d in (base, dataclasses.replace(base, flip_cols=True, transpose=True)))
+    assert torch.equal(turned, plain.flip(2).transpose(1, 2))
+    assert not torch.equal(plain, augment.apply(source, dataclasses.replace(base, noise_seed=6))["image"])
+
+
+@pytest.mark.parametrize("options", [{}, {"blur": 1.0, "noise": 1.0}, {"positive": 0.0, "flip": False}])
+def test_the_count_of_random_numbers_is_always_the_same(options):
+    states = []
+    for source in (sample(), sample(20, 300), sample(targets=0)):
+        g = gen(1)
+        Augment(size=32, **options)(source, g)
+        states.append(g.get_state())
+    fresh = gen(1)
+    torch.rand(13, generator=fresh, dtype=torch.float64)
+    assert all(torch.equal(s, fresh.get_state()) for s in states) and not torch.equal(fresh.get_state(), gen(1).get_state())
+
+
 @pytest.mark.parametrize("options, rule", [
     ({"size": 0}, "size must be >= 1, got 0"), ({"scale": (2.0, 0.5)}, "scale must be a range"), ({"scale": (0.0, 1.0)}, "scale must be a range"),
-    ({"positive": 1.5}, "positive must be a probability"), ({"mask_resize": "area"}, "mask_resize must be one of keep, nearest"),
+    ({"positive": 1.5}, "positive must be a probability"), ({"noise": -0.1}, "noise must be a probability"),
+    ({"noise_sigma": (0.0, 0.1)}, "noise_sigma must be a range"), ({"mask_resize": "area"}, "mask_resize must be one of keep, nearest"),
 ])
 def test_options_are_checked(options, rule):
     with pytest.raises(DataError, match=f"Augment: {rule}"):

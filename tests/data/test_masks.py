@@ -19,6 +19,28 @@ def test_half_scale_rule(values, full, foreground):
     assert binarise(RawImage(values, full, "")).values.astype(int).tolist() == foreground
 
 
+@pytest.mark.parametrize("rule, foreground", [("binarise", [0, 0, 0, 1, 1, 1]), ("strict", [0, 0, 0, 1, 1, 1]), ("full", [0, 0, 0, 0, 0, 1]),
+                                              ("nonzero", [0, 1, 1, 1, 1, 1])])
+def test_named_rules(rule, foreground):
+    values = np.array([[0, 1, 127, 128, 254, 255]], np.uint8)
+    for raw in (RawImage(values, 255, ""), RawImage((values / 255).astype(np.float32), None, ""), RawImage(values.astype(np.uint16) * 257, 65535, "")):
+        assert binarise(raw, rule=rule).values.astype(int).tolist() == [foreground]
+    one_bit = np.array([[False, True]])
+    assert np.array_equal(binarise(RawImage(one_bit, 1, ""), rule=rule).values, one_bit)
+
+
+def test_full_is_what_a_cast_to_integers_gives():
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    cast = (values / 255).astype(np.int64)
+    assert np.array_equal(binarise(RawImage(values, 255, ""), rule="full").values, cast == 1)
+    assert not np.array_equal(binarise(RawImage(values, 255, "")).values, cast == 1)
+
+
+def test_unknown_rule_is_one_line():
+    with pytest.raises(DataError, match="rule must be one of binarise, strict, full, nonzero, got 'half'"):
+        binarise(RawImage(np.zeros((2, 2), np.uint8), 255, ""), rule="half")
+
+
 def test_grey_and_faint_are_told_apart():
     kinds = {}
     for name, values in {"binary": [0, 255], "empty": [0, 0], "grey": [0, 254], "faint": [0, 1]}.items():

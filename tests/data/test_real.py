@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from irstd_ext import targets
 from PIL import Image
-from scipy import ndimage
 
-from python_models.data import DataError, DataWarning, compute_normalisation, open_dataset, read_image
+from python_models.data import DataError, DataWarning, compute_normalisation, find_layout, open_dataset, part_names, read_image, split_hash
 
 HASHES = {
     ("NUAA-SIRST", "idx_427"): {"train": "55e731f5f649e7ff", "val": "4e0d3c467b0c61de", "trainval": "bd9fcc8a7ab5587c", "test": "bf5e0fb3f4ca930e"},
@@ -27,15 +28,19 @@ def quiet(*args, **options):
 
 @pytest.mark.parametrize("name, split", HASHES)
 def test_parts_hashes_and_targets(real_data, name, split):
-    parts = {p: quiet(real_data(name), split, p) for p in ("train", "val", "trainval", "test")}
-    assert tuple(len(parts[p]) for p in parts) == SIZES[name, split]
-    assert {p: parts[p].split_hash for p in parts} == HASHES[name, split]
+    names = {p: part_names(real_data(name), split, p)[1] for p in ("train", "val", "trainval", "test")}
+    assert tuple(map(len, names.values())) == SIZES[name, split]
+    assert {p: split_hash(n) for p, n in names.items()} == HASHES[name, split]
     for one, two in itertools.combinations(("train", "val", "test"), 2):
-        assert not set(parts[one].names) & set(parts[two].names)
-    assert set(parts["train"].names) | set(parts["val"].names) == set(parts["trainval"].names)
-    assert len(parts["trainval"]) + len(parts["test"]) == {"NUAA-SIRST": 427, "NUDT-SIRST": 1327}[name]
-    counted = tuple(sum(ndimage.label(item["mask"][0].numpy(), np.ones((3, 3)))[1] for item in parts[p]) for p in ("trainval", "test"))
-    assert counted == TARGETS[name, split]
+        assert not set(names[one]) & set(names[two])
+    assert set(names["train"]) | set(names["val"]) == set(names["trainval"])
+    assert len(names["trainval"]) + len(names["test"]) == {"NUAA-SIRST": 427, "NUDT-SIRST": 1327}[name]
+    counted = []
+    for part in ("trainval", "test"):
+        ds = quiet(real_data(name), split, part)
+        assert ds.names == names[part] and ds.split_hash == HASHES[name, split][part]
+        counted.append(sum(len(targets.regions(ds[i]["mask"][0].numpy().astype(np.uint8))) for i in range(len(ds))))
+    assert tuple(counted) == TARGETS[name, split]
 
 
 def test_the_one_mask_of_another_size(real_data):
@@ -74,4 +79,21 @@ def test_a_folder_of_data_sets_names_them(real_data):
     with pytest.raises(DataError, match="data sets inside it: .*NUAA-SIRST, NUDT-SIRST"):
         open_dataset(real_data("NUAA-SIRST").parent)
     with pytest.raises(DataError, match="split must be one of: 50_50; got 'idx_427'"):
-        open_dataset(real_data("NUDT-SIRST"))
+        open_dataset(real_data("NUDT-SIRST"), "idx_427")
+    with pytest.raises(DataError, match="NUAA-SIRST: say which split: 50_50, idx_427$"):
+        open_dataset(real_data("NUAA-SIRST"))
+
+
+def test_layouts_of_the_real_sets(real_data):
+    nuaa, nudt = find_layout(real_data("NUAA-SIRST")), find_layout(real_data("NUDT-SIRST"))
+    assert (nuaa.name, len(nuaa.images), nuaa.orphan_masks()) == ("images-masks", 427, [])
+    assert (nudt.name, len(nudt.images), nudt.orphan_masks()) == ("images-masks", 1327, [])
+    assert {s: sorted(p) for s, p in nuaa.splits().items()} == {"50_50": ["test", "train"], "idx_427": ["test", "train", "trainval", "val"]}
+    assert nuaa.mask("Misc_7").name == "Misc_7_pixels0.png" and nudt.mask("000007").name == "000007.png"
+
+
+def test_mask_rules_agree_on_binary_masks(real_data):
+    opened = [quiet(real_data("NUDT-SIRST"), "50_50", "test", masks=rule) for rule in ("binarise", "full", "nonzero", "strict")]
+    for i in range(0, 664, 50):
+        one, *others = (ds[i]["mask"] for ds in opened)
+        assert one.any() and all(torch.equal(one, other) for other in others)

@@ -1,19 +1,22 @@
-"""Parts of a split, the carved validation list, the hash, and lists that are refused."""
+"""Parts of a split, the carved validation list, list files, the hash, and lists that are refused."""
 
 import hashlib
+import warnings
 
 import numpy as np
 import pytest
 
-from python_models.data import DataError, open_dataset, split_hash
-from python_models.data.splits import carve_val, read_names
+from python_models.data import DataError, DataWarning, open_dataset, part_names, split_hash
+from python_models.data.splits import carve_val
 
 EMPTY = np.zeros((12, 16), np.uint8)
 NAMES = [f"n{i}" for i in range(20)]
 
 
 def names(root, part, split="s", **options):
-    return open_dataset(root, split, part, **options).names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        return open_dataset(root, split, part, **options).names
 
 
 def test_hash_formula():
@@ -33,6 +36,53 @@ def test_val_is_carved_from_train_where_there_is_none(make_set):
     assert len(val) == 2 and not set(train) & set(val) and sorted(train + val) == sorted(NAMES[:14])
     assert names(root, "trainval") == NAMES[:14]
     assert any(names(root, "val", val_seed=s) != val for s in range(1, 6))
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_carved_val_part_is_said_once(make_set, part):
+    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": NAMES[:14], "s/test": NAMES[14:]})
+    with pytest.warns(DataWarning) as caught:
+        open_dataset(root, "s", part, val_seed=3)
+    assert [str(w.message) for w in caught] == [f"{root} s: no val list: 2 of its 14 training names, drawn by seed 3, are held out as val"]
+
+
+def test_opening_train_and_val_says_it_once(make_set):
+    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": NAMES[:14], "s/test": NAMES[14:]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        train, val = (open_dataset(root, "s", part) for part in ("train", "val"))
+    assert len(caught) == 1 and not set(train.names) & set(val.names)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_where_nothing_is_invented(make_set):
+    lists = {"s/train": NAMES[:12], "s/val": NAMES[12:16], "s/test": NAMES[16:], "t/train": NAMES[:9], "t/test": NAMES[16:]}
+    root = make_set(dict.fromkeys(NAMES, EMPTY), lists)
+    for split, part in (("s", "train"), ("s", "val"), ("s", "trainval"), ("s", "test"), ("t", "trainval"), ("t", "test")):
+        open_dataset(root, split, part)
+
+
+def test_val_and_trainval_without_train(make_set):
+    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/trainval": NAMES[:14], "s/val": NAMES[10:14], "s/test": NAMES[14:]})
+    assert names(root, "train") == NAMES[:10] and names(root, "val") == NAMES[10:14]
+
+
+def test_list_file_is_a_test_part(make_set, tmp_path):
+    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": NAMES[:14], "s/test": NAMES[14:]})
+    hard = tmp_path / "hard.txt"
+    hard.write_text("n9.png\nn2\n")
+    for given in (hard, str(hard)):
+        ds = open_dataset(root, given)
+        assert (ds.names, ds.split, ds.part) == (["n9", "n2"], "hard.txt", "test") and ds.split_hash == split_hash(["n2", "n9"])
+    assert open_dataset(root, hard, "test").names == ["n9", "n2"]
+    assert part_names(root, hard, "test") == ("hard.txt", ["n9", "n2"])
+    with pytest.raises(DataError, match="hard.txt: a list file is a test part, for part 'train' give a named split"):
+        open_dataset(root, hard, "train")
+    with pytest.raises(DataError, match="soft.txt: no such list file"):
+        open_dataset(root, tmp_path / "soft.txt")
+    hard.write_text("n1\nghost\n")
+    with pytest.raises(DataError, match="hard.txt, line 2: no image for 1 of 2 names: ghost"):
+        open_dataset(root, hard)
 
 
 def test_only_a_trainval_list(make_set):
@@ -57,35 +107,29 @@ def test_only_split_is_found_and_unknown_ones_are_named(make_set):
         open_dataset(root, "s", "tests")
 
 
-@pytest.mark.parametrize("line", ["../../etc/passwd", "/etc/passwd", "a/b", "..", "a\\b", "../n1.png"])
-def test_names_that_leave_the_folder_are_refused(make_set, line):
-    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": [*NAMES[:3], line]})
-    with pytest.raises(DataError, match="train.txt, line 4: a name must be a plain file name") as caught:
+def test_one_of_several_splits_must_be_named(make_set):
+    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/test": NAMES[:14], "t/test": NAMES[14:]})
+    with pytest.raises(DataError, match="set: say which split: s, t$"):
+        open_dataset(root, part="test")
+    with pytest.raises(DataError, match="set: split s has neither a train nor a trainval list"):
         open_dataset(root, "s")
-    assert "\n" not in str(caught.value)
+    for split in "st":
+        (root / split / "test.txt").unlink()
+    with pytest.raises(DataError, match="set: holds no split: none .list files such as 50_50/train.txt make one"):
+        open_dataset(root)
 
 
-def test_missing_names_are_counted_and_named(make_set):
-    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": [*NAMES, "ghost", "spook"]})
-    with pytest.raises(DataError, match="images: no image for 2 of 22 names: ghost, spook .from split s/trainval."):
+def test_missing_names_are_counted_and_named_with_their_line(make_set):
+    root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": [*NAMES[:3], "ghost", *NAMES[3:], "spook"]})
+    with pytest.raises(DataError, match=r"s/train.txt, line 4: no image for 2 of 22 names: ghost, spook$"):
         open_dataset(root, "s", "trainval")
     (root / "masks" / "n3.png").unlink()
-    (root / "s" / "train.txt").write_text("n3\nn4\n")
-    with pytest.raises(DataError, match="masks: no mask for 1 of 2 names: n3"):
+    (root / "s" / "train.txt").write_text("n3\nn4\nghost\n")
+    with pytest.raises(DataError, match="s/train.txt, line 1: no mask for 1 of 3 names: n3; no image for 1 of 3 names: ghost$"):
         open_dataset(root, "s", "trainval")
 
 
 def test_lists_that_share_names_are_refused(make_set):
     root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": NAMES[:10], "s/test": NAMES[9:]})
-    with pytest.raises(DataError, match="train.txt and test.txt share 1 names: n9"):
+    with pytest.raises(DataError, match="set split s: the train and test lists share 1 names: n9"):
         open_dataset(root, "s", "test")
-
-
-def test_list_syntax(tmp_path):
-    path = tmp_path / "train.txt"
-    path.write_bytes(b"\xef\xbb\xbfa.png\r\n\r\n b \r\nv1.2\r\n")
-    assert read_names(path) == ["a", "b", "v1.2"]
-    for content, rule in ((b"a\nb\na.png\n", "line 3: 'a' already stands on line 1"), (b"\n\n", "holds no name"), (b"\xff\xfe\x00", "UTF-8")):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=rule):
-            read_names(path)

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from python_models.data import DataError, SynthConfig, SyntheticDataset, collate, make_scene, open_dataset, read_image, write_synthetic
+from python_models.data import DataError, SynthConfig, SyntheticDataset, collate, make_scene
 
 
 def digest(indices, sizes=(64, 96, 256), seed=5):
@@ -26,9 +26,10 @@ def test_bytes_are_the_known_ones():
     assert digest(range(1), seed=6) != digest(range(1), seed=5)
 
 
-def test_another_process_makes_the_same_bytes():
+def test_another_process_without_wide_vectors_makes_the_same_bytes():
     code = "from python_models.data import make_scene as m; import hashlib; print(hashlib.sha256(m(7, 64, 3).raw.tobytes()).hexdigest())"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512F AVX2 FMA3"}  # NumPy warns of names it does not know
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, env=environment).stdout.strip()
     assert out == hashlib.sha256(make_scene(7, 64, 3).raw.tobytes()).hexdigest()
 
 
@@ -121,32 +122,3 @@ def test_arguments_are_checked():
                        (lambda: SyntheticDataset(0), "n must be >= 1")):
         with pytest.raises(DataError, match=rule):
             call()
-
-
-@pytest.mark.filterwarnings("error")
-def test_written_set_is_read_back(tmp_path):
-    root = write_synthetic(tmp_path / "made", 10, size=64, seed=4)
-    made = SyntheticDataset(10, 64, seed=4)
-    parts = {p: open_dataset(root, "synth", p, masks="strict", mask_mismatch="error") for p in ("train", "val", "test")}
-    assert [len(parts[p]) for p in ("train", "val", "test")] == [7, 1, 2]
-    items = [item for p in ("train", "val", "test") for item in parts[p]]
-    for i, item in enumerate(items):
-        assert item["name"] == f"{i + 1:06d}"
-        assert torch.equal(item["image"], made[i]["image"]) and torch.equal(item["mask"], made[i]["mask"])
-        raw = read_image(root / "raw" / f"{item['name']}.png", full_scale=16383)
-        assert np.array_equal(raw, made.scene(i).raw.astype(np.float32) / np.float32(16383))
-    meta = json.loads((root / "meta.json").read_text())
-    assert meta["seed"] == 4 and meta["images"]["000003"]["targets"] == made[2]["meta"]["targets"]
-    assert meta["config"]["mask_level"] == SynthConfig().mask_level
-    with Image.open(root / "masks" / "000001.png") as mask:
-        assert set(np.unique(np.asarray(mask))) <= {0, 255}
-    with pytest.raises(DataError, match="images: exists already"):
-        write_synthetic(root, 10, size=64)
-
-
-def test_writing_arguments(tmp_path):
-    with pytest.raises(DataError, match="n must be >= 3"):
-        write_synthetic(tmp_path / "a", 2)
-    with pytest.raises(DataError, match="leave none for train"):
-        write_synthetic(tmp_path / "b", 5, size=64, parts=(0.0, 0.9, 0.1))
-    assert not (tmp_path / "b").exists()

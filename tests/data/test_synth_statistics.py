@@ -1,6 +1,7 @@
 """Acceptance of the generator: its statistics against those of the real sets, on a fixed sample of 300 images."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ def targets(scenes):
     return [(scene, target) for scene in scenes for target in scene.meta["targets"]]
 
 
-def measured_scr(scene, target):
-    """From the definition, with what is written in the description only."""
+def measured_scr(scene, target, narrowest=10):
+    """From the definition, with what is written in the description only; a ring of ``narrowest`` px or more."""
     x, y, w, h = target["box"]
-    reach = max(10, w, h)
+    reach = max(narrowest, w, h)
     size = scene.mask.shape[0]
     ring = np.zeros_like(scene.mask)
     ring[max(0, y - reach) : min(size, y + h + reach), max(0, x - reach) : min(size, x + w + reach)] = True
@@ -60,6 +61,8 @@ def test_scr_is_the_wanted_one(targets):
     for scene, target in targets:
         assert abs(measured_scr(scene, target) / target["scr_wanted"] - 1) < 0.05
         assert abs(measured_scr(scene, target) / target["scr"] - 1) < 1e-9
+    narrow = [abs(measured_scr(scene, target, narrowest=5) / target["scr_wanted"] - 1) for scene, target in targets]
+    assert np.mean(np.array(narrow) > 0.05) > 0.3  # another ring is another figure for targets of less than 10 px
     values = np.array([t["scr"] for _, t in targets])
     assert values.min() > 1.4 and values.max() < 26 and np.percentile(values, 90) / np.percentile(values, 10) > 5
 
@@ -77,6 +80,8 @@ def test_psd_slope():
         errors.append(psd_slope(scene) - meta["beta"])
     assert max(map(abs, errors)) < 0.3
     assert min(drawn) < 1.6 and max(drawn) > 4.2
+    cloudy = [make_background(stream(SEED, i, BACKGROUND), 256, replace(config, cloud=1.0)) for i in range(10)]
+    assert max(abs(psd_slope(scene) - meta["beta"]) for scene, meta in cloudy) > 0.3
     white = np.random.default_rng(0).standard_normal((256, 256))
     assert abs(psd_slope(white)) < 0.15 and abs(psd_slope(fractal(np.random.default_rng(0), 256, 3.0)) - 3) < 0.15
 
@@ -85,23 +90,37 @@ def test_bright_fraction_and_counts(scenes, targets):
     more = [t for i in range(600) for t in make_scene(i, 64, SEED).meta["targets"]]  # 1 % needs a larger sample
     bright = [t["bright"] for t in more] + [t["bright"] for _, t in targets]
     assert len(bright) > 900 and 0.99 <= np.mean(bright) < 1
+    darker = [t["bright"] for i in range(100) for t in make_scene(i, 64, SEED, SynthConfig(dark=0.05)).meta["targets"]]
+    assert np.mean(darker) < 0.99
     for scene in scenes:
         assert ndimage.label(scene.mask, np.ones((3, 3)))[1] == len(scene.meta["targets"])
     counts = np.bincount([len(s.meta["targets"]) for s in scenes], minlength=2)
     assert 0.02 < counts[0] / COUNT < 0.1 and 0.78 < counts[1] / counts[1:].sum() < 0.9 and len(counts) > 3
 
 
-def test_brightest_pixel_detector(scenes, targets):
-    def hit(scene, target):
-        row, col = divmod(int(scene.image.argmax()), scene.image.shape[1])
-        x, y, w, h = target["box"]
-        return scene.mask[row, col] and x <= col < x + w and y <= row < y + h
+def brightest_pixel_hits(scene, target):
+    row, col = divmod(int(scene.image.argmax()), scene.image.shape[1])
+    x, y, w, h = target["box"]
+    return scene.mask[row, col] and x <= col < x + w and y <= row < y + h
 
-    hits = np.array([hit(*pair) for pair in targets])
+
+def test_brightest_pixel_detector(targets):
+    hits = np.array([brightest_pixel_hits(*pair) for pair in targets])
     assert 0.4 <= hits.mean() <= 0.6
     scr = np.array([t["scr"] for _, t in targets])
     low, middle, high = (hits[(scr >= a) & (scr < b)].mean() for a, b in ((0, 4), (4, 9), (9, 30)))
     assert low < middle < high and high - low > 0.2
+    faint = [make_scene(i, seed=SEED, config=SynthConfig(scr=(1.5, 3.0), min_contrast=0.0)) for i in range(60)]
+    assert np.mean([brightest_pixel_hits(s, t) for s in faint for t in s.meta["targets"]]) < 0.4
+
+
+def test_point_targets_stay_in_their_ranges(targets):
+    points = np.array([sorted(t["sigma"]) for _, t in targets if t["kind"] == "point"])
+    assert 0.8 < len(points) / len(targets) < 0.98
+    assert points.min() >= 0.6 and points.max() <= 3.4 and (points[:, 1] / points[:, 0]).max() <= 2
+    assert points[:, 0].min() < 0.65 and points.max() > 3.2 and (points[:, 1] / points[:, 0]).max() > 1.9
+    inside = np.array([t[axis] % 1 for _, t in targets for axis in ("row", "col")])
+    assert abs(np.histogram(inside, 4, (0, 1))[0] / len(inside) - 0.25).max() < 0.06  # centres favour no place in a pixel
 
 
 def test_noise_and_8bit_range(scenes):

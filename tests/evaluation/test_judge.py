@@ -1,4 +1,7 @@
 """Judging: sizes, thresholds, protocols, independence of order; the top-hat baseline; the pictures."""
+import doctest
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,12 @@ def samples(sizes=((40, 60), (33, 31), (64, 64))):
 
 def perfect(image):
     return 20 * (image[0] - 0.5)
+
+
+@pytest.mark.parametrize("module", ["assessment", "folder", "judge", "predictions", "spool", "text"])
+def test_examples_run(module):
+    result = doctest.testmod(import_module(f"python_models.evaluation.{module}"))
+    assert result.attempted and not result.failed
 
 
 def test_perfect_scorer_and_silent_scorer():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from irstd_ext import targets
-from python_models.metrics import CoarseSweep, IRSTDMetrics
+from python_models.metrics import CoarseSweep, IRSTDMetrics, ProtocolMetrics, pixel_auc
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "metrics"
 CASES = ("area_collision", "diagonal_8conn", "dist_exactly_3", "empty_both", "empty_pred", "mixed_sizes", "rand_small")
@@ -66,6 +66,27 @@ def test_every_field(case):
         assert same(value, expected[field]), (field, value, expected[field])
         seen.add(field)
     assert seen == set(expected)  # no expected field is left unchecked
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_pass_gives_every_protocol(case):
+    scores, masks, expected = load(case)
+    for options, fields in RUNS:
+        metric = ProtocolMetrics(input="scores", maxnorm=options.get("maxnorm", False))
+        for score, mask in zip(scores, masks):
+            metric.update(score, mask)
+        computed = metric.compute(options["protocol"])
+        assert all(same(computed[f], expected[f]) for f in fields)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_area_under_the_exact_curve(case):
+    scores, masks, expected = load(case)
+    tp, fp = np.append(0, expected["curve_tp"]), np.append(0, expected["curve_fp"])
+    twice = int(((tp[1:] + tp[:-1]) * np.diff(fp)).sum())
+    want = twice / (2 * tp[-1] * fp[-1]) if tp[-1] and fp[-1] else np.nan
+    assert same(pixel_auc(scores, masks), np.float64(want))
+    assert tp[-1] == expected["TP"] + expected["FN"] and fp[-1] == expected["FP"] + expected["TN"]  # the point at -inf holds every pixel
 
 
 def test_comparison_rejects_small_errors():

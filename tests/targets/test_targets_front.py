@@ -52,16 +52,27 @@ BAD = [
     (lambda: targets.curve(np.zeros((2, 3)), ZERO), "curve: score and gt must have one shape, got (2, 3) and (4, 4)"),
     (lambda: targets.curve(np.zeros((1, 4, 4)), ZERO), "curve: score must be 2-D [H, W], got 3-D"),
     (lambda: targets.curve(np.zeros((4, 4), complex), ZERO), "curve: score must be boolean, integer or float, got complex128"),
+    (lambda: targets.curve(np.full((4, 4), 2**60), ZERO), "curve: score must be exact in float64, got 1152921504606846976"),
+    (lambda: targets.curve(np.full((4, 4), 2**64 - 1, np.uint64), ZERO), "curve: score must be exact in float64, got 18446744073709551615"),
+    (lambda: targets.curve(np.full((4, 4), -2**63), ZERO), "curve: score must be exact in float64, got -9223372036854775808"),
     (lambda: targets.curve([ZERO], ZERO), "curve: score and gt must both be one image or both be lists of images"),
     (lambda: targets.curve([ZERO], [ZERO, ZERO]), "curve: score and gt must be lists of one length >= 1, got 1 and 2"),
     (lambda: targets.curve([], []), "curve: score and gt must be lists of one length >= 1, got 0 and 0"),
     (lambda: targets.curve(ZERO, ZERO).pd_at_fa(-1), "Curve.pd_at_fa: budgets must be numbers >= 0, got -1"),
     (lambda: targets.curve(ZERO, ZERO).pd_at_fa([0.1, np.nan]), "Curve.pd_at_fa: budgets must be numbers >= 0, got [0.1, nan]"),
     (lambda: targets.curve(ZERO, ZERO).at(np.nan), "Curve.at: threshold must not be NaN"),
+    (lambda: targets.CurveBuilder().add(np.full((4, 4), -np.inf), ZERO), "CurveBuilder.add: score must be finite, got -inf"),
+    (lambda: targets.CurveBuilder().add(ZERO, ZERO[:3]), "CurveBuilder.add: score and gt must have one shape, got (4, 4) and (3, 4)"),
+    (lambda: targets.CurveBuilder().merge(ZERO), "CurveBuilder.merge: other must be a CurveBuilder, got ndarray"),
+    (lambda: targets.CurveBuilder().result(), "CurveBuilder.result: there must be an image, got none"),
     (lambda: _targets.label(np.zeros(3, np.uint8)), "mask must be 2-D [H, W], got 1-D"),
     (lambda: _targets.match(np.zeros((2, 3), np.int64), np.zeros((0, 7), np.int64)), "pred must be [n, 7]"),
     (lambda: _targets.match(np.zeros((0, 7), np.int64), np.zeros((1, 7), np.int64)), "gt must hold the statistics of components"),
     (lambda: _targets.match(np.full((1, 7), 2**62), np.zeros((0, 7), np.int64)), "pred must hold the statistics of components"),
+    (lambda: _targets.sweep(np.zeros((2, 3)), np.zeros((3, 2), np.uint8)), "score and gt must have one shape"),
+    (lambda: _targets.sweep(np.zeros(6), np.zeros((3, 2), np.uint8)), "score and gt must have one shape"),
+    (lambda: _targets.sweep(np.zeros(6), np.zeros(6, np.uint8)), "mask must be 2-D [H, W], got 1-D"),
+    (lambda: _targets.sweep(np.full((1, 1), np.nan), np.zeros((1, 1), np.uint8)), "score must be finite"),
 ]
 
 
@@ -72,12 +83,18 @@ def test_invalid_inputs_give_one_line(call, message):
     assert str(error.value) == message
 
 
+SUBMODULES = ("inputs", "matching", "pd_fa")
+
+
 def without_compiled_module(monkeypatch):
     """A fresh copy of the front, imported while the compiled module cannot be."""
     monkeypatch.setitem(sys.modules, "irstd_ext._targets", None)
     spec = importlib.util.spec_from_file_location("irstd_ext_targets_without_native", targets.__file__)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
+    for part in SUBMODULES:  # forgotten again afterwards
+        monkeypatch.setitem(sys.modules, f"{spec.name}.{part}", None)
+        del sys.modules[f"{spec.name}.{part}"]
     spec.loader.exec_module(module)
     return module
 
@@ -133,7 +150,8 @@ def test_gil_is_released_while_labelling():
     mask = (np.random.default_rng(0).random((3000, 3000)) < 0.3).view(np.uint8)
     pred = np.tile(np.array([[1, 0, 0, 0, 0, 1, 1]]), (200_000, 1))
     gt = pred[:400] + np.array([0, 50, 0, 0, 0, 0, 0])  # few: NumPy itself releases the GIL to copy more than 500 indices
-    for work in (lambda: _targets.regions(mask), lambda: _targets.match(pred, gt)):
+    score, truth = np.random.default_rng(1).random((400, 400)), np.zeros((400, 400), np.uint8)
+    for work in (lambda: _targets.regions(mask), lambda: _targets.match(pred, gt), lambda: _targets.sweep(score, truth)):
         assert any(trace(work) == ["enter", "main", "leave"] for _ in range(20))
     held = [trace(lambda: sum(range(3_000_000))) for _ in range(3)]  # negative control: holds the GIL
     assert ["enter", "main", "leave"] not in held
@@ -157,5 +175,5 @@ def test_threads_give_the_results_of_one():
 
 
 def test_docstring_examples():
-    result = doctest.testmod(targets)
-    assert result.failed == 0 and result.attempted >= 6
+    results = [doctest.testmod(importlib.import_module(f"irstd_ext.targets.{part}")) for part in SUBMODULES]
+    assert not any(r.failed for r in results) and sum(r.attempted for r in results) >= 11

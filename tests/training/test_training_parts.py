@@ -1,52 +1,15 @@
-"""Schedule, weight average, order and augmentation of training items, configuration and recipes."""
+"""Order, sharing and augmentation of training items, configuration and recipes."""
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from python_models.commands.train import parse
 from python_models.data import Augment
-from python_models.training.config import TrainConfig, check, find_recipe, parse_options, read_recipe
-from python_models.training.data import Cached, EpochSampler, TrainItems, train_loader
-from python_models.training.optim import WeightAverage, build_optimizer, lr_factor
-
-
-@pytest.mark.parametrize("schedule,middle", [("cosine", 0.5), ("poly", 0.5**0.9), ("constant", 1.0)])
-def test_schedule_warms_up_then_follows_its_formula(schedule, middle):
-    def factor(progress):
-        return lr_factor(progress, 0.2, schedule, floor=0.0)
-
-    assert [factor(p) for p in (0.0, 0.1, 0.2)] == pytest.approx([0.0, 0.5, 1.0])
-    assert factor(0.6) == pytest.approx(middle)
-    assert factor(1.0) == factor(1.5) == pytest.approx(1.0 if schedule == "constant" else 0.0)
-
-
-def test_schedule_has_a_floor_and_no_unknown_name():
-    assert lr_factor(1.0, 0.0, "cosine", floor=0.01) == 0.01
-    with pytest.raises(ValueError, match="schedule must be cosine, poly or constant, got 'step'"):
-        lr_factor(0.5, 0.0, "step")
-
-
-@pytest.mark.parametrize("name,kind", [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
-def test_optimizers_by_name(name, kind):
-    optimizer = build_optimizer([torch.nn.Parameter(torch.ones(1))], name, 0.1, 0.01)
-    assert type(optimizer) is kind and optimizer.defaults["lr"] == 0.1 and optimizer.defaults["weight_decay"] == 0.01
-
-
-def test_weight_average_is_the_recursion_with_warm_up():
-    net = torch.nn.BatchNorm1d(1)
-    average = WeightAverage(net, 0.5)
-    expected = 1.0
-    for n, value in enumerate((3.0, -1.0, 2.0), 1):
-        net.weight.data.fill_(value)
-        net.num_batches_tracked.fill_(n)
-        average.update(net)
-        decay = min(0.5, (1 + n) / (10 + n))
-        expected = decay * expected + (1 - decay) * value
-    assert average.shadow["weight"].item() == pytest.approx(expected, rel=1e-6)
-    assert average.shadow["num_batches_tracked"].item() == 3
-    other = WeightAverage(net, 0.5)
-    other.restore(average.state())
-    assert other.updates == 3 and torch.equal(other.shadow["weight"], average.shadow["weight"])
+from python_models.training.check import check
+from python_models.training.config import TrainConfig, find_recipe, parse_options, read_recipe
+from python_models.training.data import Both, Cached, EpochSampler, SharedBatches, TrainItems, Unreadable, train_loader
 
 
 def test_every_epoch_is_another_permutation():
@@ -77,7 +40,7 @@ class Images(torch.utils.data.Dataset):
 
 def batches(workers, epoch, batch_size=4):
     loader = train_loader(TrainItems(Cached(Images()), Augment(size=16), seed=5), batch_size, workers)
-    loader.sampler.set_epoch(epoch)
+    loader.batch_sampler.sampler.set_epoch(epoch)
     return [b["image"] for b in loader]
 
 
@@ -92,6 +55,39 @@ def test_items_do_not_depend_on_workers_nor_on_batches():
 def test_short_batch_is_dropped_unless_it_is_the_only_one():
     assert [len(b) for b in batches(0, 0, batch_size=8)] == [8]
     assert [len(b) for b in batches(0, 0, batch_size=16)] == [10]
+
+
+@pytest.mark.parametrize("length,batch,drop,world", [(10, 4, True, 2), (10, 4, False, 2), (11, 4, False, 2), (9, 4, False, 4), (3, 4, True, 2), (11, 6, False, 3)])
+def test_parts_of_all_processes_are_together_the_batches_of_one(length, batch, drop, world):
+    """None is repeated, and none is lost, except where a last batch has fewer images than there are processes."""
+    alone = list(SharedBatches(EpochSampler(length, seed=1), batch, drop))
+    shared = [list(SharedBatches(EpochSampler(length, seed=1), batch, drop, rank, world)) for rank in range(world)]
+    together = [sum(parts, []) for parts in zip(*shared)]
+    assert together == [b for b in alone if len(b) >= world] and len(alone) == -(-length // batch) - (drop and length > batch and length % batch > 0)
+    sizes = [[len(b) for b in own] for own in shared]
+    assert [list(part) for part in zip(*sizes)] == SharedBatches(EpochSampler(length, seed=1), batch, drop, 0, world).parts
+    assert all(max(part) - min(part) <= 1 for part in zip(*sizes))
+
+
+def test_an_item_that_cannot_be_read_takes_the_place_of_its_batch():
+    class Broken(Images):
+        def __getitem__(self, index):
+            if index == 7:
+                raise OSError(5, "Input/output error", "images/7.png")
+            return super().__getitem__(index)
+
+    for workers in (0, 1):
+        found = [b for b in train_loader(TrainItems(Broken(), Augment(size=16), seed=5), 2, workers) if not isinstance(b, dict)]
+        assert found == [Unreadable("[Errno 5] Input/output error: 'images/7.png'")]
+
+
+def test_changes_of_a_sample_follow_each_other_with_one_generator():
+    def add(sample, generator):
+        return {"x": sample["x"] + [torch.rand(1, generator=generator).item()]}
+
+    pair = Both(add, add)({"x": []}, torch.Generator().manual_seed(0))["x"]
+    one = torch.Generator().manual_seed(0)
+    assert pair == [torch.rand(1, generator=one).item(), torch.rand(1, generator=one).item()]
 
 
 def test_cache_reads_once_within_its_room_and_hands_out_the_same():
@@ -115,6 +111,15 @@ def config(**values):
     ({"scale": (2.0, 1.0)}, "train: scale must be 0 < low <= high, got (2.0, 1.0)"),
     ({"ema": 1.0}, "train: ema must lie in [0, 1), got 1.0"),
     ({"resume": True, "overwrite": True}, "train: resume and overwrite exclude each other, got both"),
+    ({"optimizer": "adan", "betas": (0.9, 0.999)}, "train: betas must be 3 numbers for adan, got (0.9, 0.999)"),
+    ({"optimizer": "sgd", "betas": (0.9, 0.999)}, "train: betas must be 0 numbers for sgd, got (0.9, 0.999)"),
+    ({"lr_min": 0.1}, "train: lr_min must lie in [0, lr], got 0.1"),
+    ({"schedule": "step"}, "train: milestones must be given with the schedule step, and only then, got ()"),
+    ({"schedule": "step", "milestones": (3.0, 2.0)}, "train: milestones must be rising epochs > 0, got (3.0, 2.0)"),
+    ({"warmup": "exponential", "warmup_start": 0.0}, "train: warmup_start must be > 0 for an exponential warm-up, got 0.0"),
+    ({"early_stop": 2, "final": True}, "train: early_stop must be 0 with final, which has no validation list, got 2"),
+    ({"batch_size": 6, "devices": 2, "nodes": 2}, "train: batch_size must be a multiple of the 4 processes that share a batch, got 6"),
+    ({"seeds": (1, 1)}, "train: seeds must be different numbers >= 0, got (1, 1)"),
 ])
 def test_values_out_of_range_name_field_rule_and_value(values, message):
     check(config())
@@ -149,3 +154,22 @@ def test_wrong_recipes_name_the_file(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as error:
         read_recipe(path)
     assert str(path) in str(error.value)
+
+
+def test_defaults_then_recipe_then_command_line(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('optimizer = "adan"\nbetas = [0.9, 0.8, 0.99]\nlr = 0.01\nflip = false\nschedule = "step"\nmilestones = [10, 20]\ncrop = 64\n[options]\nheads = 2\n')
+    resolved = parse(["sgem_unet", "--data", "d", "--recipe", str(path), "--lr", "0.02", "--milestones", "5", "--seeds", "3", "4"])
+    c = resolved.config
+    assert (c.optimizer, c.betas, c.lr, c.flip, c.milestones, c.crop, c.seeds, c.epochs) == ("adan", (0.9, 0.8, 0.99), 0.02, False, (5.0,), 64, (3, 4), 80)
+    assert resolved.options == {"heads": 2}
+    assert parse(["sgem_unet", "--data", "d", "--recipe", str(path), "--crop", "None", "--betas", "None", "--flip"]).config == TrainConfig(
+        model="sgem_unet", data=Path("d"), recipe=str(path), optimizer="adan", lr=0.01, schedule="step", milestones=(10.0, 20.0))
+
+
+@pytest.mark.parametrize("text", ['lr = "high"', "flip = 3", "betas = 3.5.1", 'optimizer = "lion"', "seeds = [0.5]"])
+def test_recipes_obey_the_types_of_the_command_line(tmp_path, text):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="r.toml"):
+        parse(["sgem_unet", "--data", "d", "--recipe", str(path)])

@@ -38,7 +38,7 @@ def tensors(value):
 
 
 def test_run_folder_holds_what_it_promises(trained, data):
-    assert {p.name for p in trained.iterdir()} == {"config.json", "model.safetensors", "best.safetensors", "last", "metrics.json", "log.csv"}
+    assert {p.name for p in trained.iterdir()} == {"config.json", "model.safetensors", "best.safetensors", "raw.safetensors", "last", "metrics.json", "log.csv"}
     config = json.loads((trained / "config.json").read_text())
     train_set, val_set = (open_dataset(data, "synth", part) for part in ("train", "val"))
     assert config["model"]["name"] == "sgem_unet" and config["model"]["options"]["attention"] == "linear"
@@ -67,69 +67,6 @@ def test_same_seed_same_run_and_another_seed_another(config, change, tmp_path):
         train(one)
     (a, _), (b, _), (c, _) = (weights(r.out) for r in runs)
     assert equal(a, b) and not equal(a, c)
-
-
-@pytest.mark.parametrize("ema", [0.9, 0.0])
-def test_resumed_equals_uninterrupted_to_the_bit(config, change, tmp_path, monkeypatch, ema):
-    whole, broken = (change(config, out=tmp_path / name, epochs=4, ema=ema, val_every=2) for name in ("whole", "broken"))
-    step, kill, drawn = Task.training_step, False, {}
-
-    def recorded(self, batch, batch_idx):
-        if kill and self.current_epoch == 2 and batch_idx == 1:
-            raise RuntimeError("killed")
-        drawn.setdefault(self.config.out.name, []).append((self.current_epoch, batch_idx, torch.rand(1).item()))
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(Task, "training_step", recorded)
-    train(whole)
-    kill = True
-    with pytest.raises(RuntimeError, match="killed"):
-        train(broken)
-    kill = False
-    assert [r["epoch"] for r in log(broken.out)] == ["0", "1"]
-    assert not equal(weights(whole.out)[0], weights(broken.out)[0])
-
-    def no_pickle(*_, **__):
-        raise AssertionError("pickle was loaded")
-
-    monkeypatch.setattr(torch, "load", no_pickle)
-    train(change(broken, resume=True))
-    redone = drawn["broken"][6:7]  # the one step of epoch 2 before the kill
-    assert drawn["broken"] == drawn["whole"][:6] + redone + drawn["whole"][6:] and redone == drawn["whole"][6:7]
-    assert all(equal(a, b) for a, b in zip(weights(whole.out), weights(broken.out)))
-    a, b = (list(tensors({k: v for k, v in load_state(r.out / "last").items() if k != "callbacks"})) for r in (whole, broken))
-    assert len(a) == len(b) > 100 and all(map(torch.equal, a, b))
-    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in log(r.out)] for r in (whole, broken)]
-    assert timeless[0] == timeless[1] and len(timeless[0]) == 4
-
-
-def test_a_run_killed_in_its_first_epoch_starts_again(config, change, tmp_path, monkeypatch):
-    with monkeypatch.context() as m:
-        m.setattr(Task, "training_step", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
-        with pytest.raises(RuntimeError, match="killed"):
-            train(config)
-    assert (config.out / "config.json").is_file() and not (config.out / "last").exists()
-    (config.out / ".model.safetensors.7.tmp").write_text("half a file")
-    train(change(config, resume=True))
-    assert not list(config.out.glob(".*"))
-    train(change(config, out=tmp_path / "whole"))
-    assert equal(weights(config.out)[0], weights(tmp_path / "whole")[0])
-
-
-def test_resuming_a_finished_run_changes_nothing(config, change):
-    train(config)
-    before = (config.out / "model.safetensors").read_bytes(), (config.out / "log.csv").read_bytes()
-    train(change(config, resume=True))
-    assert before == ((config.out / "model.safetensors").read_bytes(), (config.out / "log.csv").read_bytes())
-
-
-def test_resume_refuses_another_run(config, change):
-    with pytest.raises(FileNotFoundError, match="holds no run"):
-        train(change(config, resume=True))
-    train(change(config, epochs=1))
-    for field, value in (("lr", 0.1), ("epochs", 2), ("option", ("attention=linear", "widths=[4, 4, 8, 8, 12]", "heads=2"))):
-        with pytest.raises(ValueError, match="^resume: .* must be th"):
-            train(change(config, **{"epochs": 1, "resume": True, field: value}))
 
 
 def test_a_folder_with_content_is_refused(config, change):
@@ -180,10 +117,10 @@ def test_selection_keeps_the_epoch_with_the_highest_iou(config, change, monkeypa
     ious = iter([0.2, 0.6, float("nan"), 0.4])
     monkeypatch.setattr(module, "evaluate", lambda *_: {"exact": {"IoU": next(ious), "nIoU": 0.0, "Pd": 0.0, "Fa": 0.0}})
     saved = []
-    from python_models.training import loop
+    from python_models.training import recorder
 
-    keep = loop.save_weights
-    monkeypatch.setattr(loop, "save_weights", lambda folder, state, best: (saved.append(best), keep(folder, state, best)))
+    keep = recorder.save_weights
+    monkeypatch.setattr(recorder, "save_weights", lambda folder, state, best, raw: (saved.append(best), keep(folder, state, best, raw)))
     summary = train(change(config, epochs=4))
     assert saved == [True, True, False, False] and summary["selected"]["epoch"] == 1 and summary["selected"]["IoU"] == 0.6
 

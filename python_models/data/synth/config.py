@@ -16,32 +16,29 @@ class SynthConfig:
 
     Background: FFT-filtered noise of power f^-beta, histogram-matched to a beta or gamma law, then optional layers, each
     with its probability. Targets: pixel-integrated Gaussian or polygon under a PSF, amplitude from the wanted SCR. Sensor:
-    noise, fixed pattern, defects, 14 bits; AGC to 8 bits. ``output``: which of the two a data set hands out.
+    noise, fixed pattern, defects, 14 bits; AGC to 8 bits.
     """
 
-    # background
-    beta: tuple[float, float] = (1.4, 4.4)
+    beta: tuple[float, float] = (1.4, 4.4)  # background: exponent of its power spectrum
     gamma_law: float = 0.5  # probability of the gamma law instead of the beta law
     level: tuple[float, float] = (30.0, 90.0)  # grey levels, median of the background
     contrast: tuple[float, float] = (2.0, 9.0)  # grey levels, standard deviation of the background, log
-    gradient: float = 0.4
-    horizon: float = 0.2
-    cloud: float = 0.3
-    buildings: float = 0.15
-    glint: float = 0.1
-    # targets
+    gradient: float = 0.4  # probability of a ramp across the image
+    horizon: float = 0.2  # probability of a horizon or shore line
+    cloud: float = 0.3  # probability of a cloud layer
+    buildings: float = 0.15  # probability of rectangles on the lower edge
+    glint: float = 0.1  # probability of a band of bright specks of 1 to 3 px that are no targets
     counts: tuple[float, ...] = (358, 48, 13, 4, 1, 2, 1)  # weights of 1, 2, ... targets in an image that has any
     empty: float = 0.05  # probability of an image without targets
-    sigma: tuple[float, float] = (0.6, 3.4)  # px, log; the smaller of the two axes
+    sigma: tuple[float, float] = (0.6, 3.4)  # px, log; of a point target, the smaller of the two axes
     anisotropy: tuple[float, float] = (1.0, 2.0)  # the larger axis over the smaller
     extended: float = 0.1  # probability of a polygon instead of a point
     extended_radius: tuple[float, float] = (2.0, 6.0)  # px
     psf: tuple[float, float] = (0.6, 1.2)  # px, of the polygon's blur
     mask_level: float = 0.22  # of the noise-free peak; gives the areas of the real sets (at 0.5 their median is 10)
-    scr: tuple[float, float] = (1.5, 25.0)  # log
+    scr: tuple[float, float] = (1.5, 25.0)  # signal-to-clutter ratio wanted, log
     min_contrast: float = 3.0  # grey levels between target and surroundings, so that 8 bits still show it
     dark: float = 0.006  # probability of a target darker than its surroundings
-    # sensor
     read_noise: tuple[float, float] = (0.05, 5.0)  # grey levels, log
     shot_noise: tuple[float, float] = (0.0, 0.5)  # grey levels at mid scale
     column_pattern: tuple[float, float] = (0.0, 0.3)  # grey levels
@@ -50,7 +47,7 @@ class SynthConfig:
     agc: tuple[float, float] | None = (0.1, 99.995)  # percentiles mapped to 8 bits; None: raw / 64.25 as it is
     agc_fill: tuple[float, float] = (0.4, 0.9)  # share of the 8-bit range the upper percentile is mapped to
     jpeg: float = 0.0  # 0: off; else the step of the 8x8 DCT quantiser, in grey levels
-    output: str = "8bit"  # or "raw"
+    output: str = "8bit"  # what SyntheticDataset hands out: "8bit" or "raw"
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,15 +1,11 @@
-"""The generator as a torch data set, and as a folder that ``open_dataset`` reads."""
+"""The generator as a torch data set."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from ..errors import DataError
@@ -62,45 +58,3 @@ class SyntheticDataset(Dataset):
         image = frame.astype(np.float32) / np.float32(FULL if frame.dtype == np.uint16 else 255)
         return {"image": torch.from_numpy(image)[None], "mask": torch.from_numpy(mask.astype(np.float32))[None],
                 "name": self.names[index], "path": "", "meta": meta}
-
-
-def write_synthetic(folder: str | PathLike, n: int, size: int = 256, seed: int = 0, config: SynthConfig | None = None,
-                    parts: tuple[float, float, float] = (0.7, 0.1, 0.2), raw: bool = True, progress: bool = False) -> Path:
-    """Write ``n`` images as a data set and return its folder.
-
-    ``images/000001.png`` (8 bits), ``raw/`` (14 bits in 16-bit PNG, if ``raw``), ``masks/`` (0 and 255), ``meta.json`` (configuration, and
-    every target) and the split ``synth/{train,val,test}.txt`` by shares ``parts``, each at least one image. Read it
-    with ``open_dataset(folder, "synth", "train")``. Raises :class:`DataError` where ``folder/images`` exists already.
-    """
-    folder = Path(folder)
-    if n < 3 or min(parts) < 0 or sum(parts) <= 0:
-        raise DataError(f"write_synthetic: n must be >= 3 and parts three shares, got {n} and {parts}")
-    val = max(1, round(n * parts[1] / sum(parts)))
-    test = max(1, round(n * parts[2] / sum(parts)))
-    train = n - val - test
-    if train < 1:
-        raise DataError(f"write_synthetic: parts {parts} of {n} images leave none for train")
-    if (folder / "images").exists():
-        raise DataError(f"{folder / 'images'}: exists already; write_synthetic makes a new folder")
-    config = config or SynthConfig()
-    frames = ("images", "raw", "masks") if raw else ("images", "masks")
-    for name in (*frames, "synth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    names = [f"{i + 1:06d}" for i in range(n)]
-    indices = range(n)
-    if progress:
-        from tqdm import tqdm
-
-        indices = tqdm(indices, desc="synthetic images", unit="img")
-    metas = {}
-    for i in indices:
-        scene = make_scene(i, size, seed, config)
-        arrays = {"images": scene.image, "raw": scene.raw, "masks": scene.mask.astype(np.uint8) * 255}
-        for frame in frames:
-            Image.fromarray(arrays[frame]).save(folder / frame / f"{names[i]}.png", compress_level=1)
-        metas[names[i]] = scene.meta
-    for part, chosen in (("train", names[:train]), ("val", names[train : train + val]), ("test", names[train + val :])):
-        (folder / "synth" / f"{part}.txt").write_text("".join(f"{name}\n" for name in chosen), encoding="utf-8")
-    text = json.dumps({"seed": seed, "size": size, "config": asdict(config), "images": metas}, indent=1)
-    (folder / "meta.json").write_text(text + "\n", encoding="utf-8")
-    return folder

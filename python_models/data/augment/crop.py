@@ -1,4 +1,4 @@
-"""Training-time augmentation of image and mask together: scale, pad, crop, flips, transpose, blur."""
+"""Augmentation of image and mask together: scale, pad, crop, blur, noise, flips, transpose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .errors import DataError
+from ..errors import DataError
 
 MASK_RESIZE = ("keep", "nearest")
 PAD = ("reflect", "zeros")
@@ -25,6 +25,8 @@ class Draw:
     flip_cols: bool
     transpose: bool
     blur_sigma: float
+    noise_sigma: float = 0.0
+    noise_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,12 @@ class Augment:
 
     ``scale``: magnification, log-uniform in this range; a window of size / scale source pixels is cut and resized to
     ``size`` (image bilinear, with antialiasing when shrinking). Where the window is larger than the image, ``pad`` says how
-    image and mask go on: "reflect" on both sides, or "zeros" at the bottom and right. ``positive``: probability that the window is made to contain a random target pixel
-    (images without targets: a random window). ``flip`` (left to right), ``vertical`` (with ``flip``: also upside down) and ``transpose``: each with probability 1/2.
-    ``blur``: probability of a Gaussian blur of the image, sigma uniform in ``blur_sigma`` px.
+    image and mask go on: "reflect" on both sides, or "zeros" at the bottom and right. ``positive``: probability that the
+    window is made to contain a random target pixel (images without targets: a random window). ``blur``: probability of a
+    Gaussian blur of the image, sigma uniform in ``blur_sigma`` px. ``noise``: probability of Gaussian noise, independent
+    in every pixel, after the blur, sigma uniform in ``noise_sigma`` on the [0, 1] scale; what passes 0 or 1 stays there,
+    as in a sensor (near the ends the noise is therefore one-sided). ``flip`` (left to right), ``vertical`` (with ``flip``:
+    also upside down) and ``transpose``: each with probability 1/2.
 
     ``mask_resize``: "nearest", or "keep" (default): nearest, and when shrinking, a target of which no pixel was sampled gets
     the output pixel it covers most, so that targets of 3 to 7 px do not vanish (they can only merge with a neighbour
@@ -56,17 +61,19 @@ class Augment:
     positive: float = 0.5
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.3, 1.0)
+    noise: float = 0.0
+    noise_sigma: tuple[float, float] = (0.002, 0.02)
     mask_resize: str = "keep"
     pad: str = "reflect"
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise DataError(f"Augment: size must be >= 1, got {self.size}")
-        for name in ("scale", "blur_sigma"):
+        for name in ("scale", "blur_sigma", "noise_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 raise DataError(f"Augment: {name} must be a range (low, high) with 0 < low <= high, got {getattr(self, name)}")
-        for name in ("positive", "blur"):
+        for name in ("positive", "blur", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"Augment: {name} must be a probability, got {getattr(self, name)}")
         if self.mask_resize not in MASK_RESIZE:
@@ -79,7 +86,7 @@ class Augment:
 
     def draw(self, mask: torch.Tensor, generator: torch.Generator) -> Draw:
         """The random choices for one sample; always the same count of random numbers, whatever the options."""
-        u = torch.rand(10, generator=generator, dtype=torch.float64).tolist()
+        u = torch.rand(13, generator=generator, dtype=torch.float64).tolist()
         low, high = self.scale
         window = max(1, round(self.size / (low * (high / low) ** u[0])))
         height, width = mask.shape[-2:]
@@ -92,9 +99,9 @@ class Augment:
         left = _place(width, window, u[4], None if target is None else target[1])
         if self.pad == "zeros":
             top, left = max(top, 0), max(left, 0)
-        low, high = self.blur_sigma
-        sigma = low + (high - low) * u[9] if u[8] < self.blur else 0.0
-        return Draw(top, left, window, self.flip and self.vertical and u[5] < 0.5, self.flip and u[6] < 0.5, self.transpose and u[7] < 0.5, sigma)
+        blur, noise = (low + (high - low) * v for (low, high), v in ((self.blur_sigma, u[9]), (self.noise_sigma, u[11])))
+        return Draw(top, left, window, self.flip and self.vertical and u[5] < 0.5, self.flip and u[6] < 0.5, self.transpose and u[7] < 0.5,
+                    blur if u[8] < self.blur else 0.0, noise if u[10] < self.noise else 0.0, int(u[12] * 2**53))
 
     def apply(self, sample: dict, draw: Draw) -> dict:
         """The sample after the given choices."""
@@ -102,6 +109,9 @@ class Augment:
         image, mask = self._resize(image, mask)
         if draw.blur_sigma:
             image = _blur(image, draw.blur_sigma)
+        if draw.noise_sigma:
+            own = torch.Generator().manual_seed(draw.noise_seed)  # the caller's generator gives as many numbers for any size
+            image = (image + draw.noise_sigma * torch.randn(image.shape, generator=own)).clamp_(0, 1)
         dims = [d for d, wanted in ((1, draw.flip_rows), (2, draw.flip_cols)) if wanted]
         image, mask = image.flip(dims), mask.flip(dims)
         if draw.transpose:

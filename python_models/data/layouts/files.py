@@ -1,0 +1,74 @@
+"""Listing image files by name, without following links that lead out of the data set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from ..errors import DataError
+from ..images import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Index:
+    """Image files below a folder by name: the path in it, "/" between folders, without suffix.
+
+    ``outside``: links to files outside ``folder`` and the data set's root; they are never opened.
+    """
+
+    folder: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    outside: dict[str, Path] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted([*self.files, *self.outside])
+
+
+def index_folder(folder: Path, root: Path | None = None) -> Index:
+    """Lists ``folder`` and the folders in it. Where a name comes with two suffixes, the one earlier in SUFFIXES counts.
+
+    ``folder`` itself may be a link. Links to folders inside it are not followed.
+    """
+    homes = tuple(os.path.join(os.path.realpath(p), "") for p in (folder, root or folder))
+    best: dict[str, tuple[int, Path, bool]] = {}
+    rooms = [(folder, "")]
+    while rooms:
+        room, prefix = rooms.pop()
+        with os.scandir(room) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    rooms.append((room / entry.name, f"{prefix}{entry.name}/"))
+                    continue
+                stem, suffix = os.path.splitext(entry.name)
+                if suffix.lower() not in SUFFIXES or not (entry.is_file() or entry.is_symlink()):
+                    continue
+                inside = not entry.is_symlink() or os.path.realpath(entry.path).startswith(homes)
+                candidate = (SUFFIXES.index(suffix.lower()), room / entry.name, inside)
+                name = prefix + stem
+                best[name] = min(best.get(name, candidate), candidate)
+    found = Index(folder)
+    for name in sorted(best):
+        _, path, inside = best[name]
+        (found.files if inside else found.outside)[name] = path
+    return found
+
+
+def list_images(source: str | PathLike) -> list[Path]:
+    """One image file, or every image of a folder sorted by name (what ``predict`` takes; no masks wanted).
+
+    Raises :class:`DataError` for a path that does not exist and for a folder without images.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source}: no such file or folder")
+    found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
+    if not found:
+        raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)})")
+    return found

@@ -1,0 +1,30 @@
+"""What stops a training, in one line that says what is left of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from python_models.data.errors import DataError
+from python_models.runs import LAST, STATE
+
+_LOST = ("connection closed", "connection reset", "connection refused", "socket timeout", "broken pipe", "timed out waiting", "nccl communicator was aborted")
+
+
+def explained(error: Exception, folder: Path) -> Exception:
+    """The error to raise instead of ``error``, which ended the training in ``folder``; the same one where it says all."""
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return ChildProcessError(f"train: a process that loads images was killed, often for want of memory (fewer --workers need less); {_left(folder)}")
+    if isinstance(error, RuntimeError) and any(word in text.lower() for word in _LOST):
+        return ConnectionError(f"train: another process of this training has stopped, its own line says why; {_left(folder)}")
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return OSError(f"train: {where}{error.strerror or text}; {_left(folder)}")
+    if isinstance(error, DataError):
+        return DataError(f"{text}; {_left(folder)}")
+    return error
+
+
+def _left(folder: Path) -> str:
+    whole = (folder / LAST / STATE).is_file()
+    return "the last finished epoch is intact, continue with --resume" if whole else "no epoch had been finished"

@@ -1,0 +1,114 @@
+"""`irstd predict`: exit codes, lines, and what an interrupt says."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from python_models import cli
+from python_models.inference import Predictor
+from python_models.runs import load_run
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 40), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def predict(trained, tmp_path, capsys):
+    """predict(*args) -> (exit code, stdout, lines of stderr); writes to tmp_path/out."""
+    def call(*args, out=tmp_path / "out"):
+        capsys.readouterr()
+        code = cli.main(["predict", str(trained), *(str(a) for a in args), "--out", str(out), "--backend", "reference", "--device", "cpu"])
+        got = capsys.readouterr()
+        assert all(line.startswith("irstd predict: ") for line in got.err.splitlines()), got.err
+        return code, got.out, got.err.splitlines()
+    return call
+
+
+def test_everything_read_is_0(predict, images, tmp_path):
+    code, text, errors = predict(images, "--outputs", "masks", "scores")
+    assert code == 0 and not errors and text.endswith(f" targets in 3 of 3 images, written to {tmp_path / 'out'}\n")
+    assert len(list((tmp_path / "out" / "scores").iterdir())) == 3 and not (tmp_path / "out" / "overlays").exists()
+
+
+def test_something_unread_is_1_and_the_count_says_so(predict, images):
+    (images / "bad.png").write_text("no image")
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:900])
+    code, text, errors = predict(images, images / "gone.png")
+    assert code == 1 and "targets in 3 of 6 images" in text
+    assert [next(n for n in ("bad", "gone", "cut") if n in line) for line in errors] == ["bad", "gone", "cut"]
+
+
+def test_nothing_read_is_2_and_claims_nothing(predict, images, tmp_path):
+    (images / "bad.png").write_text("no image")
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:900])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for source in (images / "bad.png", images / "cut.png", empty, tmp_path / "gone"):
+        code, text, errors = predict(source)
+        assert code == 2 and text == "" and len(errors) == 1 and str(source) in errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_existing_predictions_need_overwrite(predict, images):
+    assert predict(images)[0] == 0
+    code, _, errors = predict(images)
+    assert code == 2 and errors[0].endswith("holds predictions; give another --out, or --overwrite")
+    assert predict(images, "--overwrite")[0] == 0
+
+
+def test_float_counts_want_their_full_scale(predict, images, tmp_path):
+    np.save(images / "3.npy", np.full((32, 32), 700.0, np.float32))
+    code, _, errors = predict(images / "3.npy")
+    assert code == 2 and "--full-scale" in errors[0] and "got 700..700" in errors[0]
+    assert predict(images / "3.npy", "--full-scale", 1000)[0] == 0
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["full_scale"] == 1000
+    assert predict(images / "3.npy", "--full-scale", 0, "--overwrite")[2] == ["irstd predict: full_scale must be > 0, got 0.0"]
+
+
+def test_dark_16_bit_images_are_noted(predict, images, tmp_path):
+    Image.fromarray(np.full((32, 32), 16000, np.uint16)).save(images / "4.png")
+    assert "note: no 16-bit image exceeds 16000 of 65535" in predict(images / "4.png")[1]
+    assert "note" not in predict(images / "4.png", "--full-scale", 16383, "--overwrite")[1]
+
+
+def test_tiles_of_a_global_network_are_noted(predict, images):
+    assert "note: sgem_unet looks at all it is shown at once" in predict(images, "--tile", 32, "--halo", 16)[1]
+
+
+def test_wrong_tiles_are_one_line_and_nothing_is_written(predict, images, tmp_path):
+    code, text, errors = predict(images, "--halo", 16)
+    assert code == 2 and text == "" and errors == ["irstd predict: halo needs a tile, got none"] and not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_says_what_is_kept(predict, images, tmp_path, monkeypatch):
+    whole, calls = Predictor.__call__, []
+
+    def stop(self, pixels):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(self, pixels)
+
+    monkeypatch.setattr(Predictor, "__call__", stop)
+    code, text, errors = predict(images)
+    assert code == 130 and text == "" and errors[0].startswith("irstd predict: stopped after 2 of 3 images") and errors[1:] == ["irstd predict: interrupted"]
+    assert (tmp_path / "out" / "targets.jsonl.partial").is_file() and not (tmp_path / "out" / "targets.jsonl").exists()
+
+
+def test_score_maps_are_those_of_the_run(predict, trained, images, tmp_path):
+    from python_models.data import read_image
+    from python_models.inference import predict_logits, quantise_scores
+
+    predict(images, "--outputs", "scores", "--weights", "last")
+    net = load_run(trained, "last", "reference")
+    for path in images.iterdir():
+        logits = predict_logits(net, torch.from_numpy(read_image(path))[None])
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "scores" / path.name)), quantise_scores(logits))

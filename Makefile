@@ -30,4 +30,4 @@ test: install
 
 bench: EXTRAS = test
 bench: install
-	cd benchmarks && $(abspath $(PY)) run.py && $(abspath $(PY)) bench_models.py && $(abspath $(PY)) tables.py
+	cd benchmarks && $(abspath $(PY)) run.py -k "not Targets" && $(abspath $(PY)) run.py targets -k Targets && $(abspath $(PY)) bench_models.py && $(abspath $(PY)) tables.py

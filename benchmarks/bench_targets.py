@@ -68,8 +68,8 @@ def timed(benchmark, ext, baselines: dict, rounds: int, **info) -> None:
             times[name].append(time.perf_counter() - start)
 
     benchmark.pedantic(ext, setup=others, rounds=rounds, warmup_rounds=1)
-    benchmark.extra_info.update(mode="forward", threads=1, ext=bench.summary(list(benchmark.stats.stats.data)),
-                                **{name: bench.summary(t[-rounds:]) for name, t in times.items()}, **info)
+    benchmark.extra_info.update(**info, mode="forward", threads=1, ext=bench.summary(list(benchmark.stats.stats.data)),
+                                **{name: bench.summary(t[-rounds:]) for name, t in times.items()})
 
 
 class BenchTargets:

@@ -64,6 +64,7 @@ def prepare_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
     if not empty:
         _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     return False
 
 

@@ -78,7 +78,7 @@ class Rematcher {
       if (parts_[id].area) place(id);
     }
     touched_.clear();
-    while (!queue_.empty()) {  // ascending: a rematch concerns later targets only
+    while (!queue_.empty()) {  // ascending: a rematch concerns later targets only, so each happens once
       const int32_t g = queue_.top();
       queue_.pop();
       queued_[g] = 0;

@@ -15,7 +15,7 @@ namespace irstd::targets {
 inline constexpr int kCounts = 5;  // n_hit, fa_pixels (protocol exact), fp_objects, tp, fp
 
 struct Sweep {
-  std::vector<double> levels;                       // distinct scores, descending
+  std::vector<double> levels;                        // distinct scores, descending
   std::vector<std::array<int64_t, kCounts>> counts;  // of the mask score >= level
   int64_t n_gt = 0;
 };

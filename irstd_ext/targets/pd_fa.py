@@ -69,10 +69,11 @@ class CurveBuilder:
     """The exact Pd-Fa curve of a set that arrives image by image: :meth:`result` equals :func:`curve` of the lists.
 
     Keeps no image, only the changes of the counts at each distinct score of the set: 48 bytes per distinct score,
-    at most twice that while images arrive (:attr:`nbytes`). An 8-bit score map never costs more than 12 KiB and
-    a 16-bit one 3 MiB, for any number of images; float maps have up to one distinct score per pixel, so a large
-    set of them is better quantised first. All counts are integers: neither the order of the images nor the
-    way builders are merged changes a result. Builders can be pickled, e.g. to merge those of several processes.
+    at most twice that while images arrive (:attr:`nbytes`), some four times that for a moment in :meth:`result`.
+    Any number of 8-bit score maps thus ends at 12 KiB or less, of 16-bit ones at 3 MiB; float maps have up to one
+    distinct score per pixel, so a large set of them is better quantised first. All counts are
+    integers: neither the order of the images nor the way builders are merged changes a result. Builders can be
+    pickled, e.g. to merge those of several processes.
 
     >>> score = np.zeros((16, 16)); score[2, 2] = 0.9; score[12, 12] = 0.4
     >>> builder = CurveBuilder()

@@ -110,9 +110,12 @@ def _check(config: Check) -> int:
     from python_models.files import write_text
 
     result = check(config.dir, config.split, config.full_scale, _cpus() if config.threads is None else config.threads, progress=True)
+    if config.json == "-":
+        print(result.to_json(), end="")
+    else:
+        print(result.table())
     if config.json not in (None, "-"):
         write_text(config.json, result.to_json())
-    print(result.to_json() if config.json == "-" else result.table(), end="" if config.json == "-" else "\n")
     return result.exit_code(config.strict)
 
 

@@ -55,16 +55,27 @@ def run(resolved: Resolved) -> int:
     from python_models.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    return _seeds(resolved) if resolved.config.seeds else _one(resolved)
+    try:
+        return _seeds(resolved) if resolved.config.seeds else _one(resolved)
+    except KeyboardInterrupt:
+        if _is_first(resolved.config):
+            raise
+        return 130  # a terminal interrupts every process; the first one says so
+
+
+def _is_first(config: TrainConfig) -> bool:
+    """Whether this is the process that speaks."""
+    from python_models.training.distributed import cluster
+
+    return config.devices * config.nodes == 1 or cluster(config)[1] == 0
 
 
 def _one(resolved: Resolved) -> int:
-    from python_models.training.distributed import cluster
     from python_models.training.train import train
 
     config = resolved.config
     summary = train(config, resolved.options)
-    if cluster(config)[1] > 0:
+    if not _is_first(config):
         return 0
     selected = summary["selected"]
     judged = f", validation IoU {100 * selected['IoU']:.2f} %" if "IoU" in selected else ""
@@ -74,15 +85,13 @@ def _one(resolved: Resolved) -> int:
 
 
 def _seeds(resolved: Resolved) -> int:
-    from python_models.training.distributed import cluster
     from python_models.training.seeds import SEEDS, seeds_table, train_seeds
 
     out = resolved.config.out
     summary = train_seeds(resolved.config, resolved.options)
-    if cluster(resolved.config)[1] > 0:
+    if not _is_first(resolved.config):
         return 0
-    print("validation list, protocol exact, native size, the selected epoch of each seed" if summary["mean"] else "no validation list, the last epoch of each seed")
     if summary["mean"]:
-        print(seeds_table(summary))
+        print(f"validation list, protocol exact, native size, the selected epoch of each seed\n{seeds_table(summary)}")
     print(f"written to {out / SEEDS}; next: irstd eval {out / summary['runs'][str(summary['seeds'][0])]['folder']}")
     return 0

@@ -38,8 +38,9 @@ def cluster(config: TrainConfig) -> tuple[ClusterEnvironment, int]:
     else:
         environment = LightningEnvironment()
         return environment, environment.node_rank() * config.devices + environment.local_rank()
-    if environment.world_size() != config.devices * config.nodes:
-        raise ValueError(f"train: devices x nodes must be {environment.world_size()}, the processes that {starter} has started, got {config.devices} x {config.nodes}")
+    world = environment.world_size()
+    if world != config.devices * config.nodes:
+        raise ValueError(f"train: devices x nodes must be {world}, the processes that {starter} has started, got {config.devices} x {config.nodes}")
     return environment, environment.global_rank()
 
 

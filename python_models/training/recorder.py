@@ -129,14 +129,26 @@ def _score(figures: Mapping[str, float]) -> float:
 
 
 class Sigterm(pl.Callback):
-    """SIGTERM does what it did before. Lightning would end at the next step with the exit code of success."""
+    """SIGTERM does what it did before, and ends the processes that this one has started.
+
+    Lightning would end at the next step with the exit code of success.
+    """
 
     def __init__(self) -> None:
-        self.handler = signal.getsignal(signal.SIGTERM)
+        self.before = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        if self.handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.handler)
+        if self.before is None or threading.current_thread() is not threading.main_thread():
+            return
+        launcher = trainer.strategy.launcher
+
+        def end(number: int, frame: Any) -> None:
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)
+            signal.signal(number, self.before)
+            signal.raise_signal(number)
+
+        signal.signal(signal.SIGTERM, end)
 
 
 class Progress(pl.Callback):

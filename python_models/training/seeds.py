@@ -43,8 +43,8 @@ def train_seeds(config: TrainConfig, recipe_options: Mapping[str, Any] | None = 
             print(f"seed {seed}: {folder}", flush=True)
         runs[str(seed)] = {"folder": folder.name, "selected": train(one, recipe_options, prepared=not again)["selected"]}
     stored = read_config(config.out / f"seed-{config.seeds[0]}")
-    summary = {"format": 1, "model": stored["model"], "data": stored["data"], "part": None if config.final else "val", "protocol": "exact", "eval_size": "native",
-               "threshold": 0.5, "seeds": list(config.seeds), "runs": runs, **spread([r["selected"] for r in runs.values()])}
+    summary = {"format": 1, "model": stored["model"], "data": stored["data"], "part": None if config.final else "val", "protocol": "exact",
+               "eval_size": "native", "threshold": 0.5, "seeds": list(config.seeds), "runs": runs, **spread([r["selected"] for r in runs.values()])}
     if first:
         write_json(config.out / SEEDS, summary)
     return summary

@@ -1,8 +1,9 @@
 """Commands in processes of their own: as a user starts them, or forked from a server that has imported everything, which
 takes no time; either way a real process to kill, to interrupt, or to be one of several."""
+import ctypes
 import multiprocessing
 import os
-import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -17,9 +18,9 @@ _FORKS.set_forkserver_preload(["python_models.cli", "python_models.commands.trai
 class Forked:
     """A process that runs ``irstd`` with ``args``; what it prints is in ``log``."""
 
-    def __init__(self, args, log, env=None, file_size=None, prepare=None):
+    def __init__(self, args, log, env=None, prepare=None):
         self.log = Path(log)
-        self._process = _FORKS.Process(target=_irstd, args=([str(a) for a in args], str(log), dict(env or {}), file_size, prepare))
+        self._process = _FORKS.Process(target=_irstd, args=([str(a) for a in args], str(log), dict(env or {}), prepare))
         self._process.start()
         self.pid = self._process.pid
 
@@ -53,8 +54,9 @@ class Started(Forked):
         return self._child.wait(timeout)
 
 
-def together(args, folder, world=2, slurm=False, **options):
-    """``args`` in ``world`` processes, as torchrun or, one on each of so many nodes, as SLURM starts them: their exit codes and texts."""
+def together(args, folder, world=2, slurm=False, wait=True, **options):
+    """``args`` in ``world`` processes, as torchrun or, one on each of so many nodes, as SLURM starts them: their exit codes and texts,
+    or the processes with ``wait=False``."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(s.getsockname()[1])}
@@ -66,7 +68,7 @@ def together(args, folder, world=2, slurm=False, **options):
         else:
             env = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
         started.append(Forked(args, folder / f"rank-{rank}.log", {**where, **{k: str(v) for k, v in env.items()}}, **options))
-    return [p.wait() for p in started], [p.text() for p in started]
+    return ([p.wait() for p in started], [p.text() for p in started]) if wait else started
 
 
 def wait_for(condition, timeout=120):
@@ -76,16 +78,15 @@ def wait_for(condition, timeout=120):
         time.sleep(0.001)
 
 
-def _irstd(args, log, env, file_size, prepare):
-    """Body of a forked process. file_size: no file may grow larger (a full disk); prepare: called first."""
+def _irstd(args, log, env, prepare):
+    """Body of a forked process; ``prepare`` is called first."""
     os.setsid()
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: what a failed test leaves ends with the tests
     multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.environ.update(env)
-    if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     import torch
 
     from python_models import cli

@@ -2,6 +2,7 @@
 import json
 import math
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ STATE = {
     "epoch": 3, "name": "a", "none": None, "flag": True, "nan": math.nan, "inf": -math.inf, "third": 1 / 3,
     "pair": (1, (2, "x")), "list": [torch.arange(3), {"lr": 0.1}],
     "state": {0: {"step": torch.tensor(4.0), "avg": torch.randn(2, 3).to(torch.bfloat16)}, 1: {}},
+    "layouts": [torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), torch.randn(2, 3, 4, 5), torch.randn(4, 3, 1, 1)],
     "$tensor": "a key that looks like a tag", "words": np.arange(4, dtype=np.uint32), "count": np.int64(7),
 }
 
 
 def same(a, b):
     if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.stride() == b.stride() and torch.equal(a, b)
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
     if isinstance(a, dict):
@@ -70,6 +72,19 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         files.atomic_write(path, half)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failed_write_names_the_file_and_not_the_temporary_one(tmp_path):
+    path, limits = tmp_path / "weights.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a real fault of the system, as a full disk is
+    try:
+        with pytest.raises(OSError, match=f"{path}: .*File too large"):
+            files.write_weights(path, {"a": torch.zeros(1000)})
+        with pytest.raises(OSError) as error:
+            files.write_text(path, "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.filename == str(path) and error.value.strerror == "File too large" and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("broken", ["save_file", "write_text"])

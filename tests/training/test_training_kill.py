@@ -35,7 +35,7 @@ def test_killed_again_and_again_a_training_ends_to_the_bit_as_an_undisturbed_one
         before = written(broken)
         process = start(words(data, broken, *args, *(["--resume"] if broken.is_dir() else [])), tmp_path / "log")
         if draw.random() < 0.75:
-            wait_for(lambda: written(broken) != before or not process.running())
+            wait_for(lambda now=before, p=process: written(broken) != now or not p.running())
             time.sleep(draw.uniform(0, span))
         else:
             time.sleep(draw.uniform(0, 1.0))

@@ -64,7 +64,8 @@ def test_poly_step_and_constant_are_those_of_torch():
     assert rates(floor, 4) == pytest.approx([1.0, 0.1, 0.05, 0.05])
 
 
-@pytest.mark.parametrize("form,expected", [("linear", [0.1, 0.325, 0.55, 0.775]), ("constant", [0.1] * 4), ("exponential", [0.1, 0.1**0.75, 0.1**0.5, 0.1**0.25])])
+@pytest.mark.parametrize("form,expected", [
+    ("linear", [0.1, 0.325, 0.55, 0.775]), ("constant", [0.1] * 4), ("exponential", [0.1, 0.1**0.75, 0.1**0.5, 0.1**0.25])])
 def test_warm_up_has_its_form_and_is_at_most_half(form, expected):
     cfg = config(warmup=form, warmup_start=0.1, warmup_epochs=4.0, lr=2.0, epochs=10, schedule="constant")
     assert rates(cfg, 6) == pytest.approx([2 * e for e in expected] + [2, 2])
@@ -83,10 +84,12 @@ def test_groups_keep_the_ratio_of_their_rates_down_to_the_common_floor():
 RECIPES = {
     "irmamba": 'optimizer = "adam"\nlr = 1e-3\nweight_decay = 0.0\nlr_min = 1e-5\nepochs = 600\nbatch_size = 8\nwarmup_epochs = 0.0\nschedule_by = "epoch"',
     "irsam": 'optimizer = "adamw"\nlr = 1e-4\nweight_decay = 0.0\nepochs = 500\nbatch_size = 4\nwarmup_epochs = 0.0\nschedule_by = "epoch"',
-    "irsam released": 'lr = 1e-4\nbetas = [0.9, 0.999]\neps = 1e-8\nweight_decay = 0.0\nepochs = 1001\ncosine_period = 50\nwarmup_epochs = 0.0\nschedule_by = "epoch"',
-    "irsam2": 'optimizer = "adan"\nlr = 0.01\nbetas = [0.98, 0.92, 0.99]\neps = 1e-8\nweight_decay = 1e-4\nclip = 0.0\nlr_min = 1e-6\nepochs = 300\nbatch_size = 12\n'
-              'drop_last = false\nema = 0.0\nseed = 2727\nwarmup_epochs = 0.0\nschedule_by = "epoch"',
-    "na_irstd": 'optimizer = "adam"\nlr = 1e-4\nbetas = [0.9, 0.999]\nweight_decay = 0.0\nlr_min = 1e-6\nclip = 1.0\nepochs = 1500\nbatch_size = 8\nwarmup_epochs = 0.0',
+    "irsam released": 'lr = 1e-4\nbetas = [0.9, 0.999]\neps = 1e-8\nweight_decay = 0.0\nepochs = 1001\ncosine_period = 50\nwarmup_epochs = 0.0\n'
+                      'schedule_by = "epoch"',
+    "irsam2": 'optimizer = "adan"\nlr = 0.01\nbetas = [0.98, 0.92, 0.99]\neps = 1e-8\nweight_decay = 1e-4\nclip = 0.0\nlr_min = 1e-6\nepochs = 300\n'
+              'batch_size = 12\ndrop_last = false\nema = 0.0\nseed = 2727\nwarmup_epochs = 0.0\nschedule_by = "epoch"',
+    "na_irstd": 'optimizer = "adam"\nlr = 1e-4\nbetas = [0.9, 0.999]\nweight_decay = 0.0\nlr_min = 1e-6\nclip = 1.0\nepochs = 1500\nbatch_size = 8\n'
+                'warmup_epochs = 0.0',
     "simir": 'optimizer = "adamw"\nlr = 1e-4\nweight_decay = 0.1\ndecay_norms = false\nclip = 0.01\nwarmup_epochs = 5.0\nprecision = "fp16"\nbatch_size = 8',
     "sgem_unet": 'optimizer = "adamw"\nlr = 1e-4\nweight_decay = 0.01\nschedule = "poly"\npoly_power = 0.9\nwarmup_epochs = 5.0\nepochs = 1500\nbatch_size = 8',
 }

@@ -1,5 +1,6 @@
 """Order, sharing and augmentation of training items, configuration and recipes."""
 import math
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,15 @@ def test_short_batch_is_dropped_unless_it_is_the_only_one():
     assert [len(b) for b in batches(0, 0, batch_size=16)] == [10]
 
 
-@pytest.mark.parametrize("length,batch,drop,world", [(10, 4, True, 2), (10, 4, False, 2), (11, 4, False, 2), (9, 4, False, 4), (3, 4, True, 2), (11, 6, False, 3)])
+@pytest.mark.parametrize("length,batch,drop,world", [
+    (10, 4, True, 2), (10, 4, False, 2), (11, 4, False, 2), (9, 4, False, 4), (3, 4, True, 2), (11, 6, False, 3)])
 def test_parts_of_all_processes_are_together_the_batches_of_one(length, batch, drop, world):
     """None is repeated, and none is lost, except where a last batch has fewer images than there are processes."""
     alone = list(SharedBatches(EpochSampler(length, seed=1), batch, drop))
     shared = [list(SharedBatches(EpochSampler(length, seed=1), batch, drop, rank, world)) for rank in range(world)]
-    together = [sum(parts, []) for parts in zip(*shared)]
-    assert together == [b for b in alone if len(b) >= world] and len(alone) == -(-length // batch) - (drop and length > batch and length % batch > 0)
+    together = [list(chain(*parts)) for parts in zip(*shared)]
+    assert together == [b for b in alone if len(b) >= world]
+    assert len(alone) == -(-length // batch) - (drop and length > batch and length % batch > 0)
     sizes = [[len(b) for b in own] for own in shared]
     assert [list(part) for part in zip(*sizes)] == SharedBatches(EpochSampler(length, seed=1), batch, drop, 0, world).parts
     assert all(max(part) - min(part) <= 1 for part in zip(*sizes))
@@ -146,7 +149,8 @@ def test_recipe_reads_values_and_options(tmp_path):
 
 
 @pytest.mark.parametrize("text,message", [
-    ("epoch = 3", "unknown key 'epoch'"), ("out = 'x'", "unknown key 'out'"), ("epochs = ", "not valid TOML"), ("options = 3", "options must be a table, got int"),
+    ("epoch = 3", "unknown key 'epoch'"), ("out = 'x'", "unknown key 'out'"), ("epochs = ", "not valid TOML"),
+    ("options = 3", "options must be a table, got int"),
 ])
 def test_wrong_recipes_name_the_file(tmp_path, text, message):
     path = tmp_path / "r.toml"
@@ -158,10 +162,12 @@ def test_wrong_recipes_name_the_file(tmp_path, text, message):
 
 def test_defaults_then_recipe_then_command_line(tmp_path):
     path = tmp_path / "r.toml"
-    path.write_text('optimizer = "adan"\nbetas = [0.9, 0.8, 0.99]\nlr = 0.01\nflip = false\nschedule = "step"\nmilestones = [10, 20]\ncrop = 64\n[options]\nheads = 2\n')
+    path.write_text('optimizer = "adan"\nbetas = [0.9, 0.8, 0.99]\nlr = 0.01\nflip = false\nschedule = "step"\nmilestones = [10, 20]\ncrop = 64\n'
+                    '[options]\nheads = 2\n')
     resolved = parse(["sgem_unet", "--data", "d", "--recipe", str(path), "--lr", "0.02", "--milestones", "5", "--seeds", "3", "4"])
     c = resolved.config
-    assert (c.optimizer, c.betas, c.lr, c.flip, c.milestones, c.crop, c.seeds, c.epochs) == ("adan", (0.9, 0.8, 0.99), 0.02, False, (5.0,), 64, (3, 4), 80)
+    found = (c.optimizer, c.betas, c.lr, c.flip, c.milestones, c.crop, c.seeds, c.epochs)
+    assert found == ("adan", (0.9, 0.8, 0.99), 0.02, False, (5.0,), 64, (3, 4), 80)
     assert resolved.options == {"heads": 2}
     assert parse(["sgem_unet", "--data", "d", "--recipe", str(path), "--crop", "None", "--betas", "None", "--flip"]).config == TrainConfig(
         model="sgem_unet", data=Path("d"), recipe=str(path), optimizer="adan", lr=0.01, schedule="step", milestones=(10.0, 20.0))

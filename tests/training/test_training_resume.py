@@ -2,11 +2,13 @@
 import json
 import pickle
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from training.whole import everything, flat, log
 
 from python_models.data import compute_normalisation, open_dataset
 from python_models.files import read_weights
@@ -18,7 +20,6 @@ from python_models.training.checkpoint import load_state
 from python_models.training.config import TrainConfig
 from python_models.training.loop import Task
 from python_models.training.train import fit, train
-from training.whole import everything, flat, log
 
 PACKAGE = Path(module.__file__).parents[1]
 
@@ -100,7 +101,7 @@ def test_no_pickle_is_loaded_and_none_is_written(config, change, stopped, monkey
     train(change(config, resume=True))
     assert {p.suffix for p in config.out.rglob("*") if p.is_file()} == {".json", ".csv", ".safetensors"}
     sources = {p: p.read_text() for p in PACKAGE.rglob("*.py")}
-    assert not [p for p, text in sources.items() if re.search(r"torch\.(load|save)\(|^\s*(import|from) pickle|allow_pickle=True", text, re.M)]
+    assert not [p for p, text in sources.items() if re.search(r"torch\.(load|save)\(|^\s*(import|from) pickle|allow_pickle=True", text, re.MULTILINE)]
 
 
 def test_a_run_killed_in_its_first_epoch_starts_again(config, change, tmp_path, stopped):
@@ -148,7 +149,7 @@ def test_early_stop_counts_judgements_without_a_better_one_also_over_a_resume(co
         judged(monkeypatch, ious)
         one = change(config, out=tmp_path / name, epochs=9, early_stop=3)
         for epoch in breaks:
-            stopped(lambda: train(change(one, resume=one.out.exists())), epoch)
+            stopped(partial(train, change(one, resume=one.out.exists())), epoch)
         summary = train(change(one, resume=bool(breaks)))
         assert summary["epochs"] == 5 and summary["selected"]["epoch"] == 1
         again = train(change(one, resume=True))  # a stopped run is finished
@@ -220,7 +221,7 @@ def test_groups_frozen_parts_and_gates_of_a_network(config, change, data, monkey
         torch.manual_seed(0)
         nets.append(Small())
         before = {k: v.clone() for k, v in nets[-1].state_dict().items()}
-        run = lambda: fit(nets[-1], one, *sets, resumes=resumes)  # noqa: E731
+        run = partial(fit, nets[-1], one, *sets, resumes=resumes)
         run() if resumes else stopped(run, epoch=2)
         changed = {k for k, v in nets[-1].state_dict().items() if not torch.equal(v, before[k])}
         assert {"slow.weight", "fast.weight"} <= changed and not [k for k in changed if k.startswith("still")]

@@ -1,21 +1,14 @@
-"""Whole trainings: what a run folder holds, resuming, refusals, and that the test list stays unseen."""
-import csv
+"""Whole trainings: what a run folder holds, selection, refusals, and that the test list stays unseen."""
 import json
-import signal
 
 import pytest
 import torch
+from training.whole import log
 
 from python_models.data import compute_normalisation, dataset as dataset_module, open_dataset
 from python_models import runs as run_folder
 from python_models.files import read_weights
-from python_models.training.checkpoint import load_state
-from python_models.training.loop import Task
 from python_models.training.train import train
-
-
-def log(folder):
-    return list(csv.DictReader(open(folder / "log.csv", newline="")))
 
 
 def weights(folder):
@@ -24,17 +17,6 @@ def weights(folder):
 
 def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def tensors(value):
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for key in value:
-            yield from tensors(value[key])
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors(item)
 
 
 def test_run_folder_holds_what_it_promises(trained, data):
@@ -96,7 +78,12 @@ def test_the_test_list_is_never_read(config, change, data, monkeypatch, final):
     monkeypatch.setattr(dataset_module.IRSTDDataset, "image", lambda self, i: seen.add(self.names[i]) or read(self, i))
     opened = []
     make = dataset_module.IRSTDDataset.__init__
-    monkeypatch.setattr(dataset_module.IRSTDDataset, "__init__", lambda self, pairs, root, split, part, *a, **k: (opened.append(part), make(self, pairs, root, split, part, *a, **k))[1])
+
+    def made(self, pairs, root, split, part, *args, **kwargs):
+        opened.append(part)
+        make(self, pairs, root, split, part, *args, **kwargs)
+
+    monkeypatch.setattr(dataset_module.IRSTDDataset, "__init__", made)
     train(change(config, final=final))
     names = {part: set((data / "synth" / f"{part}.txt").read_text().split()) for part in ("train", "val", "test")}
     assert seen == names["train"] | names["val"] and not seen & names["test"]
@@ -125,23 +112,8 @@ def test_selection_keeps_the_epoch_with_the_highest_iou(config, change, monkeypa
     assert saved == [True, True, False, False] and summary["selected"]["epoch"] == 1 and summary["selected"]["IoU"] == 0.6
 
 
-def test_nan_loss_is_one_message_and_the_last_epoch_is_intact(config, monkeypatch):
-    step = Task.training_step
-
-    def poisoned(self, batch, batch_idx):
-        if self.current_epoch == 1:
-            batch = {**batch, "image": batch["image"] * float("nan")}
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(Task, "training_step", poisoned)
-    with pytest.raises(FloatingPointError, match="loss must be finite, got nan at epoch 1, step 0"):
-        train(config)
-    assert all(t.isfinite().all() for t in weights(config.out)[0].values() if t.is_floating_point())
-    assert load_state(config.out / "last")["global_step"] == 3
-
-
 def test_time_budget_ends_the_training_with_a_judged_epoch(config, change):
-    summary = train(change(config, epochs=10_000, minutes=0.03))
+    summary = train(change(config, epochs=10_000, minutes=0.015))
     assert 1 <= summary["epochs"] < 10_000
     assert log(config.out)[-1]["val_IoU"] != ""
 
@@ -199,19 +171,3 @@ def test_metrics_file_keeps_what_is_there(tmp_path):
     run_folder.add_metrics(tmp_path, "a", {"IoU": 0.5})
     run_folder.add_metrics(tmp_path, "b", {"IoU": float("nan")})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"a": {"IoU": 0.5}, "b": {"IoU": None}}
-
-
-def test_an_interrupt_stays_one_and_the_run_can_go_on(config, change, monkeypatch):
-    step = Task.training_step
-
-    def stop(self, batch, batch_idx):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as m:
-        m.setattr(Task, "training_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(config)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert train(change(config, resume=True))["steps"] == 6

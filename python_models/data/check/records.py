@@ -24,10 +24,14 @@ _PLAIN = ("L", "npy", "TIFF")  # modes that are no news with 8 bits
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image in figures. ``mode``: the file's own word and, beyond 8 bits, its type; ``odd``: whether that is worth a note; ``top``: the
-    greatest grey value over the full scale of the type, ``at_top`` the share of pixels that have it; ``colour``: greatest difference of
-    two channels, over full scale; ``digest``: of the pixels, the same for grey and for three equal channels; ``thumb``: int8
-    (2, 64, 64), area means and what their 9 x 9 means leave, each to its own scale; None where it is flat."""
+    """An image in figures.
+
+    ``mode``: the file's own word and, beyond 8 bits, its type; ``odd``: whether that is worth a note; ``deep``: 16 bits without a word on
+    how many are used; ``top``: the greatest grey value over full scale, and ``at_top`` the share of pixels that have it;
+    ``colour``: greatest difference of two channels, over full scale; ``digest``: of the pixels, the same for grey and for three
+    equal channels; ``thumb``: int8 (2, 64, 64), area means and what their 9 x 9 means leave, each to its own scale, or None for a
+    flat image.
+    """
 
     size: tuple[int, int]
     mode: str
@@ -87,7 +91,8 @@ def _image(path: Path, full_scale: float | None) -> ImageRecord:
         values = values if differ else values[:, :, 0]
     digest = hashlib.blake2b(f"{values.shape} {values.dtype}".encode() + np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
     top = float(grey.max())
-    return ImageRecord(grey.shape, *_mode(raw), raw.full_scale == 65535, bool(grey.min() == top), top, float((grey == np.float32(top)).mean()), colour, digest, _thumb(grey))
+    at_top = float((grey == np.float32(top)).mean())
+    return ImageRecord(grey.shape, *_mode(raw), raw.full_scale == 65535, bool(grey.min() == top), top, at_top, colour, digest, _thumb(grey))
 
 
 def _mask(path: Path) -> MaskRecord:

@@ -10,10 +10,13 @@ from python_models.runs import LAST, STATE
 _LOST = ("connection closed", "connection reset", "connection refused", "socket timeout", "broken pipe", "timed out waiting", "nccl communicator was aborted")
 
 
-def explained(error: Exception, folder: Path) -> Exception:
-    """The error to raise instead of ``error``, which ended the training in ``folder``; the same one where it says all."""
+def explained(error: Exception, folder: Path, workers: int = 0) -> Exception:
+    """The error to raise instead of ``error``, which ended the training in ``folder``; the same one where it says all.
+
+    workers: processes that load images.
+    """
     text = " ".join(str(error).split())
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+    if workers and _is_of_worker(error, text):
         return ChildProcessError(f"train: a process that loads images was killed, often for want of memory (fewer --workers need less); {_left(folder)}")
     if isinstance(error, RuntimeError) and any(word in text.lower() for word in _LOST):
         return ConnectionError(f"train: another process of this training has stopped, its own line says why; {_left(folder)}")
@@ -23,6 +26,12 @@ def explained(error: Exception, folder: Path) -> Exception:
     if isinstance(error, DataError):
         return DataError(f"{text}; {_left(folder)}")
     return error
+
+
+def _is_of_worker(error: Exception, text: str) -> bool:
+    """Whether a loading process has died: torch says so, unless what it was sending breaks off first."""
+    cut = isinstance(error, (ConnectionResetError, ConnectionRefusedError, EOFError)) or (isinstance(error, FileNotFoundError) and error.filename is None)
+    return cut or (isinstance(error, RuntimeError) and ("DataLoader worker" in text or "ancdata" in text))
 
 
 def _left(folder: Path) -> str:

@@ -53,8 +53,8 @@ def train_seeds(config: TrainConfig, recipe_options: Mapping[str, Any] | None = 
 def spread(figures: list[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
     """Mean and standard deviation (with n - 1) of each figure that all have.
 
-    >>> spread([{"IoU": 0.5}, {"IoU": 0.7}])
-    {'mean': {'IoU': 0.6}, 'std': {'IoU': 0.1414213562373095}}
+    >>> spread([{"IoU": 0.25}, {"IoU": 0.5}, {"IoU": 0.75}])
+    {'mean': {'IoU': 0.5}, 'std': {'IoU': 0.25}}
     """
     shared = {k: [f[k] for f in figures] for k in HEADLINE if all(k in f for f in figures)}
     return {

@@ -56,6 +56,8 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
     from .distributed import cluster
 
     _, rank = cluster(config)
+    if rank > 0:
+        warnings.simplefilter("ignore")  # the first process says it
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     parts = ("trainval", None) if config.final else ("train", "val")
@@ -142,7 +144,7 @@ def fit(net: IRSTDNet, config: TrainConfig, train_set: Samples, val_set: Samples
     except Exception as error:
         if trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(signal.SIGKILL)
-        raise explained(error, config.out) from error
+        raise explained(error, config.out, config.workers) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     best = recorder.best if val_set is not None else {**recorder.best, "rule": "last epoch, no validation list"}

@@ -22,21 +22,20 @@ def written(folder):
 
 def test_killed_again_and_again_a_training_ends_to_the_bit_as_an_undisturbed_one(data, tmp_path):
     """Adan, averaged weights, a count towards the early stop, judgements at every second epoch, a loading process. Most kills fall
-    within a few epochs after the first one that a process finishes, others before; tiny epochs make writing a large share."""
-    epochs = 4 * KILLS + 4
+    into the epoch after one to three that a process has finished, others before; tiny epochs make writing a large share."""
+    epochs = 5 * KILLS + 4
     args = ["--epochs", epochs, "--optimizer", "adan", "--lr", "0.003", "--ema", "0.9", "--early-stop", epochs, "--val-every", "2", "--workers", "1"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     start = Started if "IRSTD_KILLS" in os.environ else Forked
     began = time.monotonic()
     assert Started(words(data, whole, *args), tmp_path / "log").wait(600) == 0
     draw, kills, during = random.Random(KILLS), 0, []
-    span = 3 * sum(float(row["seconds"]) for row in log(whole)) / epochs
     while kills < KILLS:
-        before = written(broken)
         process = start(words(data, broken, *args, *(["--resume"] if broken.is_dir() else [])), tmp_path / "log")
         if draw.random() < 0.75:
-            wait_for(lambda now=before, p=process: written(broken) != now or not p.running())
-            time.sleep(draw.uniform(0, span))
+            for _ in range(draw.randint(1, 3)):
+                wait_for(lambda now=written(broken), p=process: written(broken) != now or not p.running())
+            time.sleep(draw.uniform(0, float(log(broken)[-1]["seconds"])))
         else:
             time.sleep(draw.uniform(0, 1.0))
         if not process.running():

@@ -1,5 +1,7 @@
 """Order, sharing and augmentation of training items, configuration and recipes."""
+import doctest
 import math
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
@@ -179,3 +181,9 @@ def test_recipes_obey_the_types_of_the_command_line(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match="r.toml"):
         parse(["sgem_unet", "--data", "d", "--recipe", str(path)])
+
+
+@pytest.mark.parametrize("name", ["data", "optim", "schedule", "seeds"])
+def test_examples_in_docstrings_run(name):
+    result = doctest.testmod(import_module(f"python_models.training.{name}"))
+    assert result.attempted > 0 and result.failed == 0

@@ -51,6 +51,13 @@ class IRSTDNet(nn.Module, ABC):
     def set_epoch(self, epoch: int) -> None:
         """Tells the network the epoch that begins; networks without a schedule do nothing."""
 
+    def after_validation(self, figures: Mapping[str, float]) -> None:
+        """Tells the network the figures of a judgement on the validation list; networks without a gate on them do nothing."""
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """The optimizer's groups, with the base rate `lr`: one of all parameters, unless a network gives parts rates or decays of their own."""
+        return [{"params": list(self.parameters()), "lr": lr}]
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         self._check_input(x)
         return self.forward_maps(_adapt_channels(x, self.in_channels))

@@ -17,6 +17,9 @@ class Criterion(nn.Module):
     def set_epoch(self, epoch: int) -> None:
         """Tells the loss the epoch that begins; losses without a schedule do nothing."""
 
+    def after_validation(self, figures: Mapping[str, float]) -> None:
+        """Tells the loss the figures of a judgement on the validation list; losses without a gate on them do nothing."""
+
     def read(self, out: Mapping[str, Tensor] | Tensor, target: Mapping[str, Tensor] | Tensor) -> tuple[Tensor, Tensor]:
         """Logits and mask, both (B, 1, H, W), in float64 where the logits are, else float32. Raises ValueError for other shapes."""
         op = type(self).__name__

@@ -28,12 +28,13 @@ class Config:
 
     Examples:
       irstd eval runs/a --baseline tophat
+      irstd eval runs/seeds
       irstd eval runs/a --data DATA/NUDT-SIRST --split 50_50 --eval-size 256 --protocol legacy --fixed-pixels 65536
       irstd eval --predictions FOLDER --data DATA/NUAA-SIRST --split idx_427 --suffix _pred
     """
 
     run: Annotated[Positional[Path | None], arg(metavar="RUN")] = None
-    """run folder"""
+    """run folder, or the folder of a training from several seeds: each is judged, mean and deviation go to RUN/eval-seeds.json"""
     predictions: Path | None = None
     """judge the files of this folder instead: one mask, score map or map of logits per image, .png .bmp .tif or .npy"""
     data: Path | None = None
@@ -69,7 +70,7 @@ class Config:
     resize_predictions: Literal["no", "nearest", "bilinear"] = "no"
     """prediction files of another size than their image: an error, or resized"""
     bootstrap: int = 1000
-    """samples of the images for the 95 % intervals; 0: no intervals"""
+    """samples of the images for the 95 % intervals, at most a million; 0: no intervals"""
     seed: int = 0
     """seed of the samples"""
     baseline: Literal["none", "tophat"] = "none"
@@ -98,12 +99,48 @@ def describe(filter: TopHat) -> str:
 
 
 def run(config: Config) -> int:
-    """Judge, write the folder and the run's summary, print."""
+    """Judge the run, the predictions, or each run of a folder of seeds, and print."""
+    from python_models.evaluation import seed_runs
+
+    seeds = seed_runs(config.run) if config.run else {}
+    if seeds:
+        return _run_seeds(config, seeds)
+    folder, lines = _judge(config)
+    print((folder / "result.json").read_text(encoding="utf-8") if config.json else "\n".join(lines) + "\n", end="")
+    return 0
+
+
+def _run_seeds(config: Config, seeds: dict[int, Path]) -> int:
+    """Judge every run, then write and print mean and standard deviation over the seeds."""
+    import dataclasses
+    import json
+
+    from python_models.evaluation import EVAL_SEEDS, judge_seeds, known_summaries, seeds_tables, write_summary
+
+    def judge(seed: int, folder: Path) -> dict[str, Any]:
+        written, lines = _judge(dataclasses.replace(config, run=folder, out=config.out and config.out / folder.name))
+        if not config.json:
+            print("\n".join([f"seed {seed}: {folder}", *lines, ""]), flush=True)
+        return json.loads((written / "result.json").read_text(encoding="utf-8"))
+
+    path = (config.out or config.run) / EVAL_SEEDS
+    known_summaries(path)  # a damaged file is an error before any work
+    summary = judge_seeds(seeds, config.weights, judge)
+    write_summary(path, _slug(config, summary), summary)
+    end = [f"{len(seeds)} seeds, mean and standard deviation (n - 1)", "", seeds_tables(summary), "", f"written to {path}"]
+    print(json.dumps(summary, indent=2) if config.json else "\n".join(end))
+    return 0
+
+
+def _judge(config: Config) -> tuple[Path, list[str]]:
+    """Judge, write the folder and the run's summary; the folder, and what is printed."""
     from tqdm import tqdm
 
     from python_models.baselines import TopHat
-    from python_models.data import open_dataset
-    from python_models.evaluation import Rules, Source, as_json, assess, check_folder, draw_results, headlines, replacing, tables, write_results
+    from python_models.data import find_layout, open_dataset
+    from python_models.data.splits import choose
+    from python_models.evaluation import (Rules, Source, about_figures, as_json, assess, check_folder, draw_results, headlines, notes_on_run, replacing,
+                                          tables, write_results)
     from python_models.runs import read_config
 
     c = config
@@ -117,7 +154,8 @@ def run(config: Config) -> int:
     dataset = open_dataset(root, split=split, part=config.part, **reading)
     if len(dataset) == 0:
         raise ValueError(f"the {config.part} list of split {dataset.split} in {root} must hold an image, got none")
-    facts = _facts(config, dataset, reading) | {"part_note": _about_part(config, root, split), "device": device if config.run else "cpu"}
+    facts = _facts(config, dataset, reading) | {"part_note": choose(find_layout(root), split, config.part).note, "device": device if config.run else "cpu"}
+    notes = notes_on_run(config.run, root, dataset.names) if config.run else []
     files = _files(config, dataset) if config.predictions else None
     if files is not None:
         facts["input"] = files.kind
@@ -134,7 +172,8 @@ def run(config: Config) -> int:
         for source in sources:
             with tqdm(dataset, desc=f"eval {source.name}", unit="image", dynamic_ncols=True, leave=False) as bar:
                 found.append(assess(source, bar, rules))
-        facts |= {"seconds_per_image": found[0].seconds_per_image, "threads": _threads()}
+        notes += about_figures(found)
+        facts |= {"seconds_per_image": found[0].seconds_per_image, "threads": _threads(), "notes": notes}
         write_results(new, as_json(facts, found), found)
         if config.plots:
             try:
@@ -143,19 +182,15 @@ def run(config: Config) -> int:
                 print(f"irstd eval: no plots: {error}", file=sys.stderr)
     if config.run and config.out is None:
         _summarise(config, facts, found)
-    if config.json:
-        print((folder / "result.json").read_text(encoding="utf-8"), end="")
-        return 0
-    print("\n".join([headlines(facts, found, files.described if files else ""), "", tables(found), ""]))
+    lines = [headlines(facts, found, files.described if files else ""), "", tables(found), "", *(f"note: {note}" for note in notes)]
     for a in found:
         if a.unlisted:
-            print(f"{a.name}: {a.unlisted} more false alarms are counted, targets.jsonl lists the highest of each image")
+            lines.append(f"{a.name}: {a.unlisted} more false alarms are counted, targets.jsonl lists the highest of each image")
         if a.seconds_per_image is not None:
-            print(f"{a.name}: {1e3 * a.seconds_per_image:.1f} ms per image (median, the scorer alone), {facts['device']}, {facts['threads']} threads")
+            lines.append(f"{a.name}: {1e3 * a.seconds_per_image:.1f} ms per image (median, the scorer alone), {facts['device']}, {facts['threads']} threads")
     if filter is not None:
-        print(f"top-hat: {describe(filter)}, fitted on the training list")
-    print(f"written to {folder}")
-    return 0
+        lines.append(f"top-hat: {describe(filter)}, fitted on the training list")
+    return folder, [*lines, f"written to {folder}"]
 
 
 def _check_sources(config: Config) -> dict[str, Any]:
@@ -199,31 +234,13 @@ def _files(config: Config, dataset: IRSTDDataset) -> PredictionFiles:
     return files
 
 
-def _about_part(config: Config, root: Path, split: str | None) -> str | None:
-    """The sentence about a part that the split itself does not have; a warning for images that the run was trained on."""
-    import warnings
-
-    from python_models.data import find_layout
-    from python_models.data.splits import choose
-    from python_models.runs import read_config
-
-    chosen = choose(find_layout(root), split, config.part)
-    if config.run is not None:
-        home = read_config(config.run)["data"]
-        where = Path(home["root"])
-        # Splits of one data set overlap: an image that was trained on proves nothing.
-        if where.name == root.name and home["split"] != chosen.split and where.is_dir():
-            seen = set(choose(find_layout(where), home["split"], "trainval").names) & set(chosen.names)
-            if seen:
-                warnings.warn(f"{len(seen)} of the {len(chosen.names)} images are in the training lists of the run ({home['split']})", stacklevel=1)
-    return chosen.note
-
-
 def _facts(config: Config, dataset: IRSTDDataset, reading: dict[str, Any]) -> dict[str, Any]:
     """What goes with every figure: data, list and rules."""
+    from python_models.evaluation import about_run
     from python_models.runs import versions
 
-    return {
+    judged = about_run(config.run, config.weights) if config.run else {"run": None, "model": None, "preset": None, "weights_sha256": None}
+    return judged | {
         "data": str(Path(dataset.root).resolve()), "split": dataset.split, "part": dataset.part, "split_hash": dataset.split_hash, "images": len(dataset),
         "eval_size": _size(config), "mask_resize": config.mask_resize, "threshold": config.threshold, **reading, "gt_rule": GT_RULES[config.masks],
         "empty": config.empty, "fixed_pixels": config.fixed_pixels, "maxnorm": config.maxnorm, "protocols": list(config.protocol),
@@ -239,8 +256,14 @@ def _folder(config: Config, facts: dict[str, Any]) -> Path:
 
     if config.out is not None:
         return config.out
-    name = slug(Path(facts["data"]).name, facts["split"], facts["part"], _size(config), config.threshold, facts["weights"], config.suffix, *_unusual(config))
+    name = _slug(config, facts)
     return config.run / "eval" / name if config.run else Path("eval") / slug(Path(facts["predictions"]).name, name)
+
+
+def _slug(config: Config, facts: dict[str, Any]) -> str:
+    from python_models.evaluation import slug
+
+    return slug(Path(facts["data"]).name, facts["split"], facts["part"], _size(config), config.threshold, facts["weights"], config.suffix, *_unusual(config))
 
 
 def _size(config: Config) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, arg
 
-from python_models.cli import check_run_options
+from python_models.cli import UsageError, check_run_options, parse as parse_arguments
+
+Output = Literal["masks", "scores", "logits", "overlays", "targets"]
+OUTPUTS = get_args(Output)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Config:
     """images, folders, patterns or lists"""
     out: Path | None = None
     """folder to write (default: RUN/predictions)"""
-    outputs: tuple[Literal["masks", "scores", "logits", "overlays", "targets"], ...] = ("masks", "overlays", "targets")
+    outputs: tuple[Output, ...] = ("masks", "overlays", "targets")
     """what to write; scores are 16-bit maps of the probability, logits exact .npy files"""
     overwrite: bool = False
     """replace the predictions in the folder"""
@@ -63,6 +70,18 @@ class Config:
     """CPU threads (default: PyTorch's choice)"""
 
 
+def parse(args: Sequence[str]) -> Config:
+    """Parse ``args``; a source after --outputs, which takes it for one more of them, is named as such."""
+    try:
+        return parse_arguments(Config, args, "irstd predict")
+    except UsageError:
+        words = list(args[args.index("--outputs") + 1 :]) if "--outputs" in args else []
+        for word in takewhile(lambda w: not w.startswith("-"), words):
+            if word not in OUTPUTS and (os.path.exists(word) or glob.has_magic(word)):
+                raise UsageError(f"outputs: {word} is a path; sources come before --outputs, as in irstd predict RUN {word} --outputs masks") from None
+        raise
+
+
 def run(config: Config) -> int:
     """Predict; 0 when every file was read, 1 when some were not, 2 when none was."""
     from tqdm import tqdm
@@ -84,10 +103,11 @@ def run(config: Config) -> int:
                           config.batch, config.precision)
     out = config.out or config.run / "predictions"
     about = {"run": config.run, "weights": config.weights, "backend": config.backend, "device": device, "versions": versions()}
-    results = predict_files(predictor, frames, out, config.threshold, config.outputs, config.full_scale, config.overwrite, about)
+    results = predict_files(predictor, frames, out, config.threshold, config.outputs, config.full_scale, config.overwrite, about, errors)
     if predictor.note:
         print(f"note: {predictor.note}")
-    images = targets = unread = peak = 0
+    images = targets = unread = peak = shrunk = 0
+    largest, large = (0, 0), ""
     try:
         for result in tqdm(results, total=len(frames), desc="predict", unit="image", dynamic_ncols=True, disable=None):
             if result.error is not None:
@@ -96,10 +116,18 @@ def run(config: Config) -> int:
                 continue
             images, targets = images + 1, targets + len(result.targets)
             peak = max(peak, result.peak16 or 0)
+            if result.shrunk:
+                shrunk += 1
+                if max(result.shrunk) > max(largest):
+                    largest, large = result.shrunk, result.frame.label
     except KeyboardInterrupt:
         if images:
             _complain(f"stopped after {images} of {len(frames)} images, which are in {out}; their targets in targets.jsonl.partial")
         raise
+    if shrunk:
+        size, such = predictor.net.input_size, f" (one of {shrunk} such images)" if shrunk > 1 else ""
+        print(f"note: {large} is {largest[0]}x{largest[1]}{such}, the network sees {size}x{size}: small targets vanish; "
+              f"--tile {size} works at native size")
     if 0 < peak < 1 << 14:
         print(f"note: no 16-bit image exceeds {peak} of 65535; for data of fewer bits give --full-scale, such as 16383 for 14")
     if images:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from .errors import DataError, DataWarning
 from .images import read_image
-from .layouts import Pair, find_layout, list_images
+from .layouts import Pair, find_layout
 from .layouts.layout import describe_faults
 from .masks import MASK_RULES, read_mask, resize_nearest
 from .scan import mask_warning, resolve_mismatches, scan_pairs
@@ -108,26 +108,6 @@ def open_dataset(root: str | PathLike, split: str | PathLike | None = None, part
     if chosen.note:
         warnings.warn(f"{layout.root} {chosen.split}: {chosen.note}", DataWarning, stacklevel=2)
     return ds
-
-
-class ImageFolder(Dataset):
-    """Images without masks: one file or every image of a folder, sorted by name.
-
-    ``ds[i]`` -> ``image`` float32 (1, H, W) in [0, 1], ``name``, ``path``.
-    """
-
-    def __init__(self, source: str | PathLike, full_scale: float | None = None):
-        self.paths = list_images(source)
-        self.full_scale = full_scale
-        self.names = [p.stem for p in self.paths]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict:
-        path = self.paths[index]
-        image = torch.from_numpy(read_image(path, self.full_scale))[None]
-        return {"image": image, "name": path.stem, "path": str(path)}
 
 
 def collate(samples: Sequence[dict]) -> dict:

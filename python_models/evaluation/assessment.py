@@ -16,6 +16,7 @@ from torch import Tensor
 from irstd_ext import targets
 from python_models.metrics import Breakdown, CoarseSweep, PixelAUC, ProtocolMetrics, target_scr
 from python_models.metrics.inputs import cut
+from python_models.metrics.protocols import MAX_SAMPLES
 
 from .judge import MaskResize, Sample, at_size, check_finite
 from .spool import EXACT_SCORES, Spool, coarsen
@@ -32,8 +33,8 @@ class Rules:
 
     ``threshold`` in (0, 1), strict, on the probability; ``eval_size`` and ``mask_resize`` as in :func:`.judge.at_size`;
     ``empty``, ``fixed_pixels``, ``maxnorm`` as in :class:`python_models.metrics.ProtocolMetrics`; ``gt_rule`` is recorded: the
-    samples bring masks that are binary by it. ``bootstrap`` samples of the images drawn with ``seed`` for 95 % intervals, 0
-    for none. ValueError, one line, for anything else.
+    samples bring masks that are binary by it. ``bootstrap`` samples, at most a million, of the images drawn with ``seed`` for
+    95 % intervals, 0 for none. ValueError, one line, for anything else.
     """
 
     protocols: tuple[str, ...] = targets.PROTOCOLS
@@ -56,6 +57,8 @@ class Rules:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"eval: {name} must be >= {low}, got {value}")
+        if self.bootstrap > MAX_SAMPLES:
+            raise ValueError(f"eval: bootstrap must be <= {MAX_SAMPLES}, got {self.bootstrap}")
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,11 @@ class Predictor:
             raise ValueError(f"predict: tile must be >= 1, got {tile}")
         if halo is None:
             halo = max(0, size - tile) // 2 if size else GLOBAL_HALO if radius is None else radius
-        if size and tile + 2 * halo != size:
-            raise ValueError(f"predict: tile + 2 halo must be {size}, the input size of {net.name}, got tile {tile} and halo {halo}")
         if halo < 0:
             raise ValueError(f"predict: halo must be >= 0, got {halo}")
+        if size and tile + 2 * halo != size:
+            fits = f"--tile {size - 2 * halo}" if size > 2 * halo else f"--tile {size} without a halo"
+            raise ValueError(f"predict: tile + 2 halo must be {size}, the input size of {net.name}, got tile {tile} and halo {halo}; give {fits}")
         if overlap is None:
             overlap = tile // 4 if radius is None else 0
         if not 0 <= overlap <= tile // 2:

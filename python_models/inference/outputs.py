@@ -88,7 +88,8 @@ class Writer:
 
     Nothing exists, and older predictions stay, before the first frame. Targets are appended to ``targets.jsonl.partial``, a
     frame's lines in one write; :meth:`finish` makes it ``targets.jsonl`` and adds ``targets.csv``. What interrupts a run
-    leaves the partial file and a ``predictions.json`` with ``"complete": false``.
+    leaves the partial file and a ``predictions.json`` with ``"complete": false``; complete means that every source has been
+    tried, also those that failed.
     """
 
     def __init__(self, out: Path, outputs: Collection[str], about: Mapping[str, Any]) -> None:

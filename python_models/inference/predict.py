@@ -27,14 +27,18 @@ class Result:
     error: str | None = None
     peak16: int | None = None
     """highest number of an image that holds whole 16-bit numbers, where no full scale was given"""
+    shrunk: tuple[int, int] | None = None
+    """height and width of an image of which the network sees less than half of either"""
 
 
 def predict_files(predictor: Predictor, frames: Sequence[Frame], out: Path, threshold: float = 0.5, outputs: Collection[Output] = DEFAULT_OUTPUTS,
-                  full_scale: float | None = None, overwrite: bool = False, about: Mapping[str, Any] | None = None) -> Iterator[Result]:
+                  full_scale: float | None = None, overwrite: bool = False, about: Mapping[str, Any] | None = None,
+                  unread: Sequence[str] = ()) -> Iterator[Result]:
     """Predict ``frames`` into the folder ``out`` and yield the result of each, in order, when its files are written.
 
     ``out`` gets ``masks/NAME.png`` (0 and 255), ``scores/NAME.png`` (16 bit, see :func:`quantise_scores`), ``logits/NAME.npy``
-    (float32), ``overlays/NAME.png``, ``targets.jsonl`` and ``targets.csv`` as ``outputs`` say, and ``predictions.json``: ``about``, the settings, the counts.
+    (float32), ``overlays/NAME.png``, ``targets.jsonl`` and ``targets.csv`` as ``outputs`` say, and ``predictions.json``: ``about``, the settings, the counts,
+    and ``failed``, a line for each source that is no image (``unread``, from :func:`find_frames`) or could not be predicted.
     A frame that cannot be read is a result with an error, and the others go on; an error of writing is raised.
 
     Raises ValueError or OSError before anything is read for a threshold outside (0, 1), unknown outputs, or an ``out`` that
@@ -50,17 +54,19 @@ def predict_files(predictor: Predictor, frames: Sequence[Frame], out: Path, thre
     tiles = None if predictor.tiles is None else dict(zip(("tile", "halo", "overlap"), predictor.tiles))
     writer = Writer(out, outputs, {**(about or {}), "threshold": threshold, "full_scale": full_scale, "tiles": tiles, "precision": predictor.precision})
     check_out(out, frames, overwrite)
-    return _predict(predictor, frames, writer, threshold, full_scale)
+    return _predict(predictor, frames, writer, threshold, full_scale, unread)
 
 
-def _predict(predictor: Predictor, frames: Sequence[Frame], writer: Writer, threshold: float, full_scale: float | None) -> Iterator[Result]:
-    images = targets = 0
+def _predict(predictor: Predictor, frames: Sequence[Frame], writer: Writer, threshold: float, full_scale: float | None,
+             unread: Sequence[str]) -> Iterator[Result]:
+    images, targets, failed = 0, 0, list(unread)
     for first in range(0, len(frames), predictor.batch):
         results, pixels = [], []
         for frame in frames[first : first + predictor.batch]:
             result, image = Result(frame), None
             try:
                 image, raw = read_frame(frame, full_scale)
+                result.shrunk = _shrunk(predictor, image)
                 if full_scale is None and raw.full_scale == 65535:
                     result.peak16 = int(raw.values.max())
             except (OSError, ValueError) as error:
@@ -72,8 +78,15 @@ def _predict(predictor: Predictor, frames: Sequence[Frame], writer: Writer, thre
             if result.error is None:
                 result.targets = writer.write(result.frame, image, scores, threshold)
                 images, targets = images + 1, targets + len(result.targets)
+            else:
+                failed.append(result.error)
             yield result
-    writer.finish({"images": images, "of": len(frames), "targets": targets})
+    writer.finish({"images": images, "of": images + len(failed), "targets": targets, "failed": failed})
+
+
+def _shrunk(predictor: Predictor, image: np.ndarray) -> tuple[int, int] | None:
+    size = predictor.net.input_size
+    return image.shape[:2] if size and predictor.tiles is None and max(image.shape[:2]) > 2 * size else None
 
 
 def _logits(predictor: Predictor, results: list[Result], pixels: list[np.ndarray | None]) -> list[Tensor | None]:

@@ -72,7 +72,7 @@ class IRSTDMetrics:
 
         ``prediction``: finite, as ``input`` says. ``mask``: boolean, float in [0, 1] (full scale 1) or integer (full
         scale 1, 255 or 65535 by the image's largest value), read by ``gt_rule``. ValueError otherwise; a batch that
-        is refused leaves the counts as they were.
+        is refused leaves the counts as they were. A warning, once: logits that look like probabilities, masks too faint to hold a target.
         """
         self._counts = self._counts + self.count(prediction, mask)
 

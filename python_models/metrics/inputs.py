@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from python_models.data.errors import DataWarning
 
 GT_RULES = ("half", "full", "nonzero")
 
@@ -94,6 +97,7 @@ class Reading:
     threshold: float = 0.5
     maxnorm: bool = False
     gt_rule: str = "half"
+    _warned: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, known in (("input", ("logits", "scores")), ("gt_rule", GT_RULES)):
@@ -108,7 +112,17 @@ class Reading:
         """Checked predictions, floating point, and boolean truth, both [B, H, W] of one shape."""
         values, gt = pairs(prediction, mask, self.op, self.gt_rule)
         check_predictions(values, self.op, self.input, bounded=not self.maxnorm)
+        if self.input == "logits" and "logits" not in self._warned and _look_like_probabilities(values, gt):
+            self._warn("logits", 'every logit lies in [0, 1], so probabilities were probably given; input="scores" takes them')
+        if self.gt_rule != "nonzero" and "mask" not in self._warned and (top := _faint(as_images(mask, self.op, "mask"))):
+            self._warn("mask", f"a mask whose largest value is {top} holds no target, none is above half of full scale {255 if top <= 255 else 65535}; "
+                               'give 0 and 1, or gt_rule="nonzero"')
         return values, gt
+
+    def _warn(self, about: str, text: str) -> None:
+        """Once for each object."""
+        self._warned.add(about)
+        warnings.warn(f"{self.op}: {text}", DataWarning, stacklevel=5)
 
     def planes(self, prediction: Any, mask: Any) -> Iterator[tuple[np.ndarray, ...]]:
         """(predicted, true), boolean [H, W], image by image."""
@@ -119,6 +133,22 @@ class Reading:
         else:
             pred = above(values, cut(self.input, self.threshold))
         return planes(pred, gt)
+
+
+def _look_like_probabilities(values: Tensor, gt: Tensor) -> bool:
+    """Whether all lie in [0, 1] and some between, in a batch with targets; 0 and 1 alone are masks, which logits may be."""
+    if not values.numel() or values.min() < 0 or values.max() > 1:
+        return False
+    return bool(((values > 0) & (values < 1)).any()) and bool(gt.any())
+
+
+def _faint(mask: Tensor) -> int:
+    """Largest value of the first integer image [B, H, W] with values, all of them at or below half of full scale; 0: none is."""
+    if mask.dtype == torch.bool or mask.is_floating_point() or not mask.numel():
+        return 0
+    top = mask.long().amax(dim=(-2, -1))
+    faint = top[((top > 1) & (top <= 127)) | ((top > 255) & (top <= 32767))]
+    return int(faint[0]) if len(faint) else 0
 
 
 def pairs(values: Any, mask: Any, op: str, rule: str = "half") -> tuple[Tensor, Tensor]:

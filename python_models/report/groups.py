@@ -23,7 +23,7 @@ FACTS = {
     "images": "images", "split_hash": "list hash", "eval_size": "size", "threshold": "threshold", "weights": "weights", "masks": "masks",
     "gt_rule": "ground truth", "mask_resize": "mask resize", "mask_mismatch": "mask mismatch", "full_scale": "full scale", "empty": "empty images",
     "fixed_pixels": "pixels per image", "maxnorm": "divided by maximum", "predictions": "predictions",
-    "tophat": "top-hat", "bootstrap": "intervals", "commit": "commit", "part_note": "note",
+    "tophat": "top-hat", "bootstrap": "intervals", "commit": "commit", "part_note": "note", "notes": "notes",
 }
 
 
@@ -44,6 +44,7 @@ class Group:
     facts: tuple[tuple[str, str], ...]
     series: tuple[Series, ...]
     headline: tuple[tuple[str, Cell, str], ...]
+    headline_of: str
     metrics: tuple[Table, ...]
     plots: tuple[Plot, ...]
     breakdown: tuple[Table, ...]
@@ -87,8 +88,8 @@ def _group(key: str, runs: Sequence[Run], members: Sequence[tuple[int, Evaluatio
     ratios = tables.bin_table(series, "Targets found by SCR, %", "SCR", _scr, lambda s: s.by_scr)
     shown = tuple((s.label, tuple(galleries(s.evaluation, s.scores.name, gallery))) for s in networks) if gallery else ()
     return Group(
-        f"{data_name(facts.get('data'))} {facts.get('split')} {facts.get('part')}", _facts([e for _, e in members]), tuple(series),
-        _headline(networks[0].scores) if len(networks) == 1 else (), tuple(t for t in metrics if t), tuple(_plots(key, series)),
+        f"{data_name(facts.get('data'))} {facts.get('split')} {facts.get('part')}", _facts([e for _, e in members], series), tuple(series),
+        *_headline(networks[0]) if len(networks) == 1 else ((), ""), tuple(t for t in metrics if t), tuple(_plots(key, series)),
         tuple(t for t in (sizes, ratios) if t), shown,
     )
 
@@ -119,12 +120,29 @@ def _same(a: Scores, b: Scores) -> bool:
     return (a.name, a.figures, a.pd_at_fa) == (b.name, b.figures, b.pd_at_fa)
 
 
-def _facts(evaluations: Sequence[Evaluation]) -> tuple[tuple[str, str], ...]:
-    found = {label: dict.fromkeys(_fact(e.facts[name]) for e in evaluations if e.facts.get(name) not in (None, False)) for name, label in FACTS.items()}
-    return tuple((label, "; ".join(values)) for label, values in found.items() if values)
+def _facts(evaluations: Sequence[Evaluation], series: Sequence[Series]) -> tuple[tuple[str, str], ...]:
+    """Names and values; a value that not all evaluations have says whose it is."""
+    facts = []
+    for name, label in FACTS.items():
+        values: dict[str, list[str]] = {}
+        for e in evaluations:
+            if e.facts.get(name) not in (None, False, []):
+                values.setdefault(_fact(e.facts[name]), []).append(_judged(e, series))
+        shared = len(values) == 1 and (name == "tophat" or len(next(iter(values.values()))) == len(evaluations))
+        if values:
+            facts.append((label, "; ".join(text if shared else f"{text} ({', '.join(of)})" for text, of in values.items())))
+    return tuple(facts)
+
+
+def _judged(evaluation: Evaluation, series: Sequence[Series]) -> str:
+    """The label of what an evaluation judged, beside the filter that it may be compared with."""
+    labels = [s.label for s in series if s.evaluation is evaluation and s.scores.name != "top-hat"]
+    return ", ".join(labels) or evaluation.folder.name
 
 
 def _fact(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
     if not isinstance(value, Mapping):
         return str(value)
     if value.keys() == {"samples", "seed", "level"}:
@@ -132,11 +150,14 @@ def _fact(value: Any) -> str:
     return ", ".join(f"{k} {v}" for k, v in value.items())
 
 
-def _headline(scores: Scores) -> tuple[tuple[str, Cell, str], ...]:
-    """The four figures of the field, by the protocol ``exact`` where it was judged."""
+def _headline(series: Series) -> tuple[tuple[tuple[str, Cell, str], ...], str]:
+    """The four figures of the field, by the protocol ``exact`` where it was judged, and whose they are by which protocol."""
+    scores = series.scores
     protocol = "exact" if "exact" in scores.figures else next(iter(scores.figures), None)
     forms = (("IoU", tables.percent, "%"), ("nIoU", tables.percent, "%"), ("Pd", tables.percent, "%"), ("Fa", tables.millionths, "× 10⁻⁶"))
-    return tuple((name, tables.with_interval(form, scores, protocol, name), unit) for name, form, unit in forms) if protocol else ()
+    if protocol is None:
+        return (), ""
+    return tuple((name, tables.with_interval(form, scores, protocol, name), unit) for name, form, unit in forms), f"{series.label}, protocol {protocol}"
 
 
 def _plots(key: str, series: Sequence[Series]) -> list[Plot]:

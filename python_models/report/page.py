@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from python_models.evaluation import seed_runs
 from python_models.files import write_text
-from python_models.runs import CONFIG
 
 from . import plots, tables
 from .groups import Plot, data_name, make_groups
@@ -35,7 +35,7 @@ def write_report(runs: Sequence[Path], out: Path, title: str | None = None, gall
         raise ValueError(f"report: out must end in .html, got {out}")
     if gallery < 0:
         raise ValueError(f"report: gallery must be >= 0, got {gallery}")
-    folders = [folder for given in runs for folder in _seeds(given) or [given]]
+    folders = [folder for given in runs for folder in seed_runs(given).values() or [given]]
     text = render([read_run(folder, name) for folder, name in zip(folders, _names(folders))], title, gallery)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
@@ -56,14 +56,6 @@ def render(runs: Sequence[Run], title: str | None = None, gallery: int = 12) -> 
         speed=[t for t in timed if t], style=Markup((HERE / "style.css").read_text(encoding="utf-8")), version=irstd_ext.__version__,
     )
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _seeds(folder: Path) -> list[Path]:
-    """The runs of a training from several seeds, none for the folder of one run."""
-    if (folder / CONFIG).is_file():
-        return []
-    found = [p.parent for p in folder.glob(f"seed-*/{CONFIG}") if p.parent.name[5:].isdigit()]
-    return sorted(found, key=lambda p: int(p.name[5:]))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -100,7 +92,7 @@ def _head(run: Run) -> list[tuple[str, str]]:
     ended = f", epoch {run.selected} selected on the validation list" if run.selected is not None else ", not finished" if epochs else ""
     head = {
         "Run": str(run.folder), "Network": _network(run) + size, "Data": f"{data_name(data.get('root'))}, split {data.get('split')}",
-        "Training lists": "; ".join(lists), "Judged on": "; ".join(judged), "Training": f"{epochs or 'no finished'} epoch{'s' if epochs > 1 else ''}{ended}",
+        "Training lists": "; ".join(lists), "Judged on": "; ".join(dict.fromkeys(judged)), "Training": f"{epochs or 'no finished'} epoch{'s' if epochs > 1 else ''}{ended}",
         "Seed": str(train.get("seed", "")), "Versions": ", ".join(f"{k} {v}" for k, v in known.items()) + judged_with,
     }
     return [(name, value or "–") for name, value in head.items()]

@@ -111,7 +111,7 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     _mapping(training.get("selected", {}), f"{folder / METRICS}: selected")
     _number(training.get("seconds"), f"{folder / METRICS}: seconds")
     log = _columns(folder / LOG) if (folder / LOG).is_file() else {}
-    found = sorted(p.parent for p in (folder / EVAL).glob("*/result.json"))
+    found = sorted(p.parent for p in (folder / EVAL).glob("*/result.json") if not p.parent.name.startswith("."))  # an evaluation that was killed
     return Run(name or folder.resolve().name, folder, config, log.get("", {}), training, tuple(read_evaluation(p) for p in found))
 
 

@@ -1,23 +1,13 @@
-"""What a configuration may say, alone and beside the run that it resumes."""
+"""What a configuration may say."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from python_models.runs import read_config
+from typing import Any
 
 from .config import TrainConfig
 from .optim import BETAS
-
-if TYPE_CHECKING:
-    from python_models.layers.network import IRSTDNet
-
-# What a resumed run may change. The number of processes changes results within rounding only (see docs/training.md), a time
-# budget and the number of threads make them depend on the machine; nothing else here changes a bit.
-FREE_ON_RESUME = {"out", "resume", "overwrite", "progress", "threads", "workers", "tensorboard", "data", "minutes", "devices", "nodes", "strategy", "seeds"}
 
 
 def check(config: TrainConfig) -> None:
@@ -73,19 +63,3 @@ def as_json(config: TrainConfig) -> dict[str, Any]:
         k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
         for k, v in dataclasses.asdict(config).items()
     }
-
-
-def check_same(config: TrainConfig, net: IRSTDNet, data: Mapping[str, Any]) -> None:
-    """A resumed run must be the run in the folder: the same network, lists and training values."""
-    stored = read_config(config.out)
-    hashes = {p: v["hash"] for p, v in data["parts"].items()}
-    before = {p: v["hash"] for p, v in stored["data"]["parts"].items()}
-    if hashes != before:
-        raise ValueError(f"resume: the image lists must be those of the run in {config.out} ({before}), got {hashes}")
-    now = {k: v for k, v in as_json(config).items() if k not in FREE_ON_RESUME | {"option", "recipe"}}
-    for name, value in now.items():
-        if stored["train"].get(name) != value:
-            raise ValueError(f"resume: {name} must be that of the run in {config.out}, {stored['train'].get(name)!r}, got {value!r}")
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in net.options.items()}
-    if stored["model"]["options"] != options:
-        raise ValueError(f"resume: network options must be those of the run in {config.out}, {stored['model']['options']}, got {options}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class TrainConfig:
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --preset tiny --out runs/a
       irstd train sgem_unet --data DATA/NUDT-SIRST --split 50_50 --recipe paper --out runs/paper
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --minutes 20 --out runs/quick
-      irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/a --resume
+      irstd train --resume --out runs/a
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/abc --seeds 0 1 2
     """
 
@@ -161,7 +162,7 @@ class TrainConfig:
     progress: bool = True
     """progress bar"""
     resume: bool = False
-    """continue the run in the folder from its last finished epoch"""
+    """continue the run in the folder from its last finished epoch; what is not given here, network and data too, is taken from it"""
     overwrite: bool = False
     """replace the run in the folder"""
 
@@ -193,9 +194,18 @@ def read_recipe(path: Path) -> Recipe:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in known:
-            raise ValueError(f"recipe: {path}: unknown key {key!r}, known are {', '.join(sorted(known))}")
+            raise ValueError(f"recipe: {path}: unknown key {key!r}{_meant(key, known)}")
         values[key] = tuple(value) if isinstance(value, list) else value
     return Recipe(values, dict(options))
+
+
+def _meant(key: str, known: Mapping[str, Any]) -> str:
+    """The end of the line about an unknown key: what it may have been."""
+    if key in _NOT_IN_RECIPE:
+        return "; network options are a table [options]" if key == "option" else "; it belongs to the command line"
+    close = difflib.get_close_matches(key.replace("-", "_"), [*known, "options"], 3)
+    guess = f", did you mean {' or '.join(close)}?" if close else ";"
+    return f"{guess} Keys are the long options of irstd train --help, with underscores"
 
 
 def find_recipe(name: str, recipes: Mapping[str, Path]) -> Path:

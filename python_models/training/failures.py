@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from python_models.data.errors import DataError
-from python_models.runs import LAST, STATE
+from python_models.runs import CONFIG, LAST, STATE
 
 _LOST = ("connection closed", "connection reset", "connection refused", "socket timeout", "broken pipe", "timed out waiting", "nccl communicator was aborted")
 
@@ -25,7 +26,19 @@ def explained(error: Exception, folder: Path, workers: int = 0) -> Exception:
         return OSError(f"train: {where}{error.strerror or text}; {_left(folder)}")
     if isinstance(error, DataError):
         return DataError(f"{text}; {_left(folder)}")
+    if isinstance(error, FloatingPointError):
+        kept = "what was finished before is intact; " if _finished(folder) else ""
+        return FloatingPointError(f"{text}; {kept}train anew with a lower --lr, with --clip 1 or with --precision fp32")
     return error
+
+
+def interrupted(out: Path) -> str:
+    """What there is to say about a training into ``out``, one run or several, that was interrupted: what is left and how to go on."""
+    folders = (out, *out.glob("seed-*"))
+    if not any((f / CONFIG).is_file() for f in folders):
+        return "interrupted, nothing had begun"
+    what = "the last finished epoch is intact" if any(_finished(f) for f in folders) else "no epoch had been finished"
+    return f"interrupted, {what}; continue with --resume: irstd train --resume --out {shlex.quote(str(out))}"
 
 
 def _is_of_worker(error: Exception, text: str) -> bool:
@@ -35,5 +48,9 @@ def _is_of_worker(error: Exception, text: str) -> bool:
 
 
 def _left(folder: Path) -> str:
-    whole = (folder / LAST / STATE).is_file()
-    return "the last finished epoch is intact, continue with --resume" if whole else "no epoch had been finished"
+    return "the last finished epoch is intact, continue with --resume" if _finished(folder) else "no epoch had been finished"
+
+
+def _finished(folder: Path) -> bool:
+    """Whether an epoch of the run in ``folder`` has been finished."""
+    return (folder / LAST / STATE).is_file()

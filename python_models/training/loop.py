@@ -126,5 +126,4 @@ class Task(pl.LightningModule):
 
 def diverged(what: str, value: object, where: str) -> FloatingPointError:
     """The error for a training that has left the numbers."""
-    return FloatingPointError(f"train: {what} must be finite, got {value} at {where}; what was finished before is intact; "
-                              "train anew with a lower --lr, with --clip 1 or with --precision fp32")
+    return FloatingPointError(f"train: {what} must be finite, got {value} at {where}")

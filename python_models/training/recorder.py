@@ -176,6 +176,12 @@ class Progress(pl.Callback):
         self.bar.update(at - self.bar.n)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()  # what is said next has a line of its own
+
+    def _close(self) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -17,10 +17,11 @@ from python_models.evaluation import evaluate
 from python_models.inference import Scorer, network_scorer
 from python_models.runs import CONFIG, LAST, STATE, add_metrics, prepare_folder, save_run
 
-from .check import as_json, check, check_same
+from .check import as_json, check
 from .checkpoint import seed_generators
 from .config import TrainConfig, parse_options
 from .data import Both, Cached, Change, TrainItems, train_loader
+from .resume import check_same
 
 if TYPE_CHECKING:
     from python_models.layers.network import IRSTDNet
@@ -58,6 +59,9 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
     _, rank = cluster(config)
     if rank > 0:
         warnings.simplefilter("ignore")  # the first process says it
+    options = {**(recipe_options or {}), **parse_options(config.option)}
+    if config.resume and (config.out / CONFIG).is_file():
+        check_same(config, options)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     parts = ("trainval", None) if config.final else ("train", "val")
@@ -69,14 +73,14 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
             raise ValueError(f"train: the {part} list of split {config.split} in {config.data} must hold an image, got none")
     config = dataclasses.replace(config, device=_device(config), threads=torch.get_num_threads())
     seed_generators(config.seed)
-    net = build_model(config.model, config.preset, config.backend, **{**(recipe_options or {}), **parse_options(config.option)})
+    net = build_model(config.model, config.preset, config.backend, **options)
     config = dataclasses.replace(config, preset=net.preset, split=train_set.split, crop=_crop(config, net))
     data = {"root": str(Path(train_set.root).resolve()), "split": train_set.split,
             "parts": {p: {"images": len(ds), "hash": ds.split_hash} for p, ds in zip(parts, sets) if ds is not None}}
     if rank == 0 and not prepared:
         prepare_folder(config.out, config.resume, config.overwrite)
     if config.resume and (config.out / CONFIG).is_file():
-        check_same(config, net, data)
+        check_same(config, net.options, data)
     resumes = config.resume and (config.out / LAST / STATE).is_file()
     if not resumes:
         mean, std = compute_normalisation(train_set) if config.normalisation == "data" else normalisation_preset(config.normalisation)
@@ -84,6 +88,8 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
         data["normalisation"] = {"mean": _plain(mean), "std": _plain(std), "of": parts[0] if config.normalisation == "data" else config.normalisation}
         if rank == 0:
             save_run(config.out, net, as_json(config), data)
+    if rank == 0 and config.progress:
+        print(_headline(config, net, data, resumes), flush=True)
     return fit(net, config, train_set, val_set, resumes)
 
 
@@ -152,6 +158,15 @@ def fit(net: IRSTDNet, config: TrainConfig, train_set: Samples, val_set: Samples
     if rank == 0:
         add_metrics(config.out, "training", summary)
     return summary
+
+
+def _headline(config: TrainConfig, net: IRSTDNet, data: Mapping[str, Any], resumes: bool) -> str:
+    """What is about to be trained, on what and where to, in one line."""
+    name = " ".join(filter(None, (net.name, net.preset)))
+    lists = ", ".join(f"{v['images']} {part}" for part, v in data["parts"].items())
+    length = f"{config.epochs} epochs" if config.minutes is None else f"{config.minutes:g} minutes, at most {config.epochs} epochs"
+    return (f"{'continue' if resumes else 'train'} {name}, {sum(p.numel() for p in net.parameters()):,} parameters, on {Path(data['root']).name} "
+            f"{data['split']} ({lists} images), {length}, on {config.device}, into {config.out}")
 
 
 def _augmentation(config: TrainConfig, net: IRSTDNet, train_set: Samples) -> Change:

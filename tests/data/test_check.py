@@ -132,6 +132,7 @@ FAULTS = {
         ("warning", "grey-mask", "", ("f",), "1 of 7 masks hold values other than")]),
     "faint-mask": (replace("masks", "f", target() // 3), [
         ("warning", "grey-mask", "", ("f",), "1 of 7 masks"), ("warning", "faint-mask", "", ("f",), "1 of 7 masks hold something, but nothing above half")]),
+    "large-mask": (replace("masks", "g", 255 - target()), [("warning", "large-mask", "", ("g",), "1 of 7 masks mark more than 20 % of their image as target")]),
     "empty-mask": (replace("masks", "g", np.zeros(SIZE, np.uint8)), [("note", "empty-mask", "", ("g",), "1 of 7 masks are empty: g")]),
     "mask-mode": (replace("masks", "g", grey(target())), [("note", "mask-mode", "", ("g",), "1 of 7 masks are of mode RGB: g")]),
     "image-mode P": (palette, [("note", "image-mode", "", ("a",), "1 of 7 images are of mode P: a")]),

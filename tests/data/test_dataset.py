@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from python_models.data import DataError, DataWarning, ImageFolder, collate, list_images, open_dataset
+from python_models.data import DataError, DataWarning, collate, open_dataset
 
 BINARY = np.zeros((12, 16), np.uint8)
 BINARY[3:5, 7:10] = 255
@@ -178,19 +178,6 @@ def test_full_scale_of_14_bit_images(make_set):
     assert open_dataset(root, "s", "trainval")[0]["image"].max() < 0.26, "the type's own scale would make it dark"
     with pytest.raises(DataError, match=r"a.png: values must lie in 0..4095 .*full_scale, --full-scale.*got 16383..16383"):
         open_dataset(root, "s", "trainval", full_scale=4095)[0]
-
-
-def test_image_folder(make_set, tmp_path):
-    root = make_set(masks(), LISTS)
-    (root / "images" / "notes.txt").write_text("no image")
-    folder = ImageFolder(root / "images")
-    assert folder.names == ["a", "b", "c", "d"] and set(folder[0]) == {"image", "name", "path"}
-    assert list_images(root / "images" / "c.png") == [root / "images" / "c.png"]
-    (tmp_path / "void").mkdir()
-    with pytest.raises(DataError, match="void: holds no image"):
-        list_images(tmp_path / "void")
-    with pytest.raises(DataError, match="gone: no such file or folder"):
-        ImageFolder(tmp_path / "gone")
 
 
 def test_collate(make_set):

@@ -1,5 +1,6 @@
 """`irstd eval` on a trained run: what it prints and writes, what it refuses before the work, and what a second call changes."""
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -45,6 +46,8 @@ def test_one_pass_prints_and_writes_everything(run, data, capsys):
     facts = {"data": str(data), "eval_size": "native", "threshold": 0.5, "weights": "best", "masks": "binarise", "gt_rule": "half", "empty": "zero",
              "fixed_pixels": None, "maxnorm": False, "device": "cpu", "threads": 1, "part_note": None}
     assert {k: result[k] for k in facts} == facts
+    assert (result["run"], result["model"], result["preset"]) == (str(run), "sgem_unet", json.loads((run / "config.json").read_text())["model"]["preset"])
+    assert result["weights_sha256"] == hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()[:16]
     assert result["seconds_per_image"] > 0 and {"torch", "numpy", "irstd_ext"} <= set(result["versions"])
     network, tophat = result["scorers"]["sgem_unet"], result["scorers"]["top-hat"]
     for scorer in (network, tophat):
@@ -174,7 +177,16 @@ def test_images_of_the_training_list_are_counted(run, data, capsys):
         _, err = evaluate(capsys, run, "--split", "other", "--no-plots", "--bootstrap", 0)
     finally:
         shutil.rmtree(other)
-    assert "warning: 12 of the 12 images are in the training lists of the run (synth)" in err
+    assert "warning: 12 of the 12 images are in the training lists of the run (split synth: 12 in train)" in err
+    seen = {"train": "12 of the 12 images are in the training lists of the run (split synth: 12 in train)",
+            "val": "4 of the 4 images are in the training lists of the run (split synth: 4 in val by which its epoch was selected)",
+            "trainval": "16 of the 16 images are in the training lists of the run (split synth: 12 in train, 4 in val by which its epoch was selected)"}
+    for part, words in seen.items():
+        out, err = evaluate(capsys, run, "--part", part, "--no-plots", "--bootstrap", 0)
+        notes = json.loads((run / "eval" / f"data-synth-{part}-native-0.5-best" / "result.json").read_text())["notes"]
+        assert f"warning: {words}" in err and f"note: {words}" in out and any(note.startswith(words) for note in notes)
+    out, err = evaluate(capsys, run, "--no-plots", "--bootstrap", 0)
+    assert "training lists" not in out + err
 
 
 def test_network_with_a_bad_answer_names_the_image(run, data, capsys, monkeypatch):
@@ -222,7 +234,7 @@ def test_a_failed_replacement_keeps_the_old_folder(tmp_path):
 
 @pytest.mark.parametrize("args,words", [
     (["--eval-size", "0"], "eval_size must be >= 1, got 0"), (["--threshold", "1"], "threshold must lie in (0, 1)"),
-    (["--bootstrap", "-1"], "bootstrap must be >= 0"), (["--fixed-pixels", "-4"], "fixed_pixels must be >= 1"), (["--split", "none"], "none"),
+    (["--bootstrap", "-1"], "bootstrap must be >= 0"), (["--bootstrap", "100000000000"], "bootstrap must be <= 1000000, got 100000000000"), (["--fixed-pixels", "-4"], "fixed_pixels must be >= 1"), (["--split", "none"], "none"),
     (["--data", "no/such"], "no/such"), (["--protocol", "exakt"], "exact"),
     (["--device", "cuda"], "cuda") if not torch.cuda.is_available() else (["--threads", "0"], "threads"),
 ])

@@ -12,6 +12,8 @@ from .result import Finding
 
 SATURATED = 0.01  # share of an image's pixels at full scale above which it is named
 
+LARGE = 0.2  # share of an image; small targets cover 0.03 % of theirs, and 5 % of them more than 0.15 %
+
 
 def judge(records: list[Record], full_scale: float | None) -> list[Finding]:
     """Findings about single files."""
@@ -37,6 +39,7 @@ def _masks(records: list[Record]) -> list[Finding]:
     for severity, kind, is_so, says in (
         ("warning", "grey-mask", lambda m: m.grey, "hold values other than 0 and full scale; foreground is what lies above half"),
         ("warning", "faint-mask", lambda m: m.faint, "hold something, but nothing above half of full scale: they come out empty"),
+        ("warning", "large-mask", lambda m: sum(m.areas) > LARGE * m.size[0] * m.size[1], f"mark more than {100 * LARGE:.0f} % of their image as target: inverted, or no target mask?"),
         ("note", "empty-mask", lambda m: not m.areas and not m.faint, "are empty"),
     ):
         names = [r.name for r in records if is_so(r.mask)]

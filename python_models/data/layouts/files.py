@@ -56,19 +56,3 @@ def index_folder(folder: Path, root: Path | None = None) -> Index:
         _, path, inside = best[name]
         (found.files if inside else found.outside)[name] = path
     return found
-
-
-def list_images(source: str | PathLike) -> list[Path]:
-    """One image file, or every image of a folder sorted by name (what ``predict`` takes; no masks wanted).
-
-    Raises :class:`DataError` for a path that does not exist and for a folder without images.
-    """
-    source = Path(source)
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise DataError(f"{source}: no such file or folder")
-    found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != ".")
-    if not found:
-        raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)})")
-    return found

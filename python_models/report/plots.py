@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from .read import Columns
 
 SERIES = 6  # colours of the style sheet, --s0 to --s5; further series repeat them with another dash
 FA_FLOOR = 1e-7  # no false alarm has no place on a log axis: drawn here

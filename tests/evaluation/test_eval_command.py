@@ -234,7 +234,9 @@ def test_a_failed_replacement_keeps_the_old_folder(tmp_path):
 
 @pytest.mark.parametrize("args,words", [
     (["--eval-size", "0"], "eval_size must be >= 1, got 0"), (["--threshold", "1"], "threshold must lie in (0, 1)"),
-    (["--bootstrap", "-1"], "bootstrap must be >= 0"), (["--bootstrap", "100000000000"], "bootstrap must be <= 1000000, got 100000000000"), (["--fixed-pixels", "-4"], "fixed_pixels must be >= 1"), (["--split", "none"], "none"),
+    (["--bootstrap", "-1"], "bootstrap must be >= 0"),
+    (["--bootstrap", "100000000000"], "bootstrap must be <= 1000000, got 100000000000"),
+    (["--fixed-pixels", "-4"], "fixed_pixels must be >= 1"), (["--split", "none"], "none"),
     (["--data", "no/such"], "no/such"), (["--protocol", "exakt"], "exact"),
     (["--device", "cuda"], "cuda") if not torch.cuda.is_available() else (["--threads", "0"], "threads"),
 ])

@@ -30,7 +30,7 @@ def perfect(image):
     return 20 * (image[0] - 0.5)
 
 
-@pytest.mark.parametrize("module", ["assessment", "folder", "judge", "predictions", "spool", "text"])
+@pytest.mark.parametrize("module", ["assessment", "folder", "judge", "predictions", "seeds", "spool", "text"])
 def test_examples_run(module):
     result = doctest.testmod(import_module(f"python_models.evaluation.{module}"))
     assert result.attempted and not result.failed

@@ -9,6 +9,7 @@ from evaluation.sets import refused
 from python_models import cli
 from python_models.evaluation import seeds
 from python_models.files import read_weights, write_weights
+from python_models.runs import load_run
 
 
 @pytest.fixture
@@ -22,7 +23,14 @@ def folder(trained, tmp_path):
     return tmp_path / "seeds"
 
 
-def test_every_seed_is_judged_and_their_spread_is_that_of_their_results(folder, capsys):
+def test_every_seed_is_judged_and_their_spread_is_that_of_their_results(folder, capsys, monkeypatch):
+    def scorer(net, **_):  # by brightness, so that the little training does not decide what the figures are
+        limit = 0.5 + 0.2 * (sum(p.double().abs().sum().item() for p in net.parameters()) > middle)
+        return lambda image: 30 * (image[0] - limit)
+
+    sums = [sum(p.double().abs().sum().item() for p in load_run(folder / f"seed-{s}").parameters()) for s in (2, 10)]
+    middle = sum(sums) / 2
+    monkeypatch.setattr("python_models.inference.network_scorer", scorer)
     options = ["--no-plots", "--bootstrap", "0", "--protocol", "exact", "legacy"]
     assert cli.main(["eval", str(folder), *options]) == 0
     out = capsys.readouterr().out

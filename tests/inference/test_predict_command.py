@@ -112,3 +112,62 @@ def test_score_maps_are_those_of_the_run(predict, trained, images, tmp_path):
     for path in images.iterdir():
         logits = predict_logits(net, torch.from_numpy(read_image(path))[None])
         assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "scores" / path.name)), quantise_scores(logits))
+
+
+def test_the_manifest_counts_as_the_screen_does(predict, images, tmp_path):
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:900])
+    Image.new("L", (9, 9)).save(images / "small.png")
+    code, text, errors = predict(images, images / "gone.png")
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert code == 1 and f"in {about['images']} of {about['of']} images" in text and (about["images"], about["of"], about["complete"]) == (3, 6, True)
+    assert [f"irstd predict: {line}" for line in about["failed"]] == errors and len(errors) == 3
+    predict(images / "0.png", "--overwrite")
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (about["images"], about["of"], about["failed"]) == (1, 1, [])
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory):
+    """A run of an untrained network that sees 32x32."""
+    from python_models import build_model
+    from python_models.runs import save_run, save_weights
+
+    folder = tmp_path_factory.mktemp("fixed")
+    net = build_model("sgem_unet", "tiny", "reference", input_size=32, widths=[4, 4, 8, 8, 8])
+    save_run(folder, net, {}, {})
+    save_weights(folder, net.state_dict(), best=True)
+    return folder
+
+
+@pytest.fixture
+def predict_fixed(fixed, tmp_path, capsys):
+    def call(*args):
+        code = cli.main(["predict", str(fixed), *(str(a) for a in args), "--out", str(tmp_path / "out"), "--backend", "reference", "--overwrite"])
+        return code, *capsys.readouterr()
+    return call
+
+
+def test_images_shrunk_more_than_twice_are_noted_once(predict_fixed, images):
+    assert "note" not in predict_fixed(images)[1]
+    for name, size in (("limit", (64, 64)), ("wide", (65, 40)), ("big", (80, 100))):
+        Image.new("L", size).save(images / f"{name}.png")
+    text, hint = predict_fixed(images)[1], "the network sees 32x32: small targets vanish; --tile 32 works at native size"
+    assert f"note: {images / 'big.png'} is 100x80 (one of 2 such images), {hint}\n" in text and text.count("note") == 1
+    assert f"note: {images / 'wide.png'} is 40x65, {hint}\n" in predict_fixed(images / "wide.png")[1]
+    assert "vanish" not in predict_fixed(images / "limit.png")[1] + predict_fixed(images, "--tile", "32")[1]
+
+
+def test_a_tile_that_does_not_fit_is_told_which_does(predict_fixed, images):
+    for args, fits in (((64,), "--tile 32"), ((64, "--halo", 4), "--tile 24"), ((64, "--halo", 16), "--tile 32 without a halo")):
+        code, _, error = predict_fixed(images, "--tile", *args)
+        assert code == 2 and error.count("\n") == 1 and error.rstrip().endswith(f"; give {fits}")
+    assert predict_fixed(images, "--tile", 24, "--halo", 4)[0] == predict_fixed(images, "--tile", 32)[0] == 0
+
+
+def test_a_source_after_the_outputs_is_told_where_to_stand(capsys, images):
+    for source in (str(images), str(images / "*.png")):
+        assert cli.main(["predict", "run", "--outputs", "masks", "targets", source, "--batch", "2"]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"irstd predict: outputs: {source} is a path; sources come before --outputs") and line.count("\n") == 1
+    assert cli.main(["predict", "run", str(images), "--outputs", "mask"]) == 2
+    assert "invalid choice 'mask'" in capsys.readouterr().err

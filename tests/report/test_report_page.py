@@ -6,7 +6,6 @@ import numpy as np
 
 from python_models.report import write_report
 from report.make_run import make_evaluation, make_images, make_run
-from report.parsed import Page
 
 SECTIONS = ["results", "training", "speed", "configuration", "terms"]
 EVALUATION = "eval/Small-synth-test/result.json"
@@ -171,6 +170,55 @@ def test_what_cannot_be_compared_stands_in_tables_of_its_own(run, reported):
     page = reported()
     assert page.html.count("<article>") == 1
     assert [r[0] for r in page.tables["Pixels, %"][1:]] == ["sgem_unet (Small-synth-test)", "sgem_unet (other)", "top-hat"]
+
+
+def test_the_tiles_name_scorer_and_protocol(run, reported):
+    def names(page):
+        return re.findall(r"<h4>(.*?)</h4>\n<dl class=\"tiles\">", page.html)
+
+    assert names(reported()) == ["sgem_unet, protocol exact"]
+    change(run / EVALUATION, lambda r: [s.update(figures={"legacy": s["figures"]["legacy"]}, intervals={}) for s in r["scorers"].values()])
+    assert names(reported()) == ["sgem_unet, protocol legacy"]
+    make_evaluation(run / "eval/other", make_images(run.parent / "others", 4), scorers=("sgem_unet",))
+    assert names(reported()) == []  # two networks have no one headline
+
+
+def test_a_list_that_was_judged_twice_is_named_once(run, reported):
+    make_evaluation(run / "eval/other", make_images(run.parent / "others", 4), scorers=("sgem_unet",))
+    head = reported().html.split("</header>")[0]
+    assert head.count("Small synth test, 4 images (0123456789abcdef), size native, threshold 0.5") == 1
+    change(run / "eval/other/result.json", lambda r: r.update(threshold=0.4))
+    assert "threshold 0.5; Small synth test" in reported().html.split("</header>")[0]
+
+
+def test_settings_that_only_some_scorers_have_say_whose_they_are(run, reported):
+    def facts(page):
+        return dict(re.findall(r"<span>([\w -]+) <b>(.*?)</b></span>", page.html))
+
+    change(run / EVALUATION, lambda r: r.update(tophat={"size": 7, "k": 3.0}, notes=["4 images are few", "small"]))
+    alone = facts(reported())
+    assert (alone["weights"], alone["top-hat"], alone["notes"]) == ("best", "size 7, k 3.0", "4 images are few; small")
+    make_evaluation(run / "eval/files", make_images(run.parent / "others", 4), scorers=("files",), seed=7)
+    change(run / "eval/files/result.json", lambda r: r.update(weights=None, predictions="SOME/files"))
+    both = facts(reported())
+    assert (both["weights"], both["predictions"], both["top-hat"]) == ("best (sgem_unet)", "SOME/files (files)", "size 7, k 3.0")
+    assert (both["images"], both["threshold"]) == ("4", "0.5")  # what all share stands alone
+    change(run / "eval/files/result.json", lambda r: r.update(weights="last"))
+    assert facts(reported())["weights"] == "best (sgem_unet); last (files)"
+
+
+def test_the_plot_says_that_pd_is_not_monotone(run, reported):
+    words = "Pd is not monotone in the threshold"
+    assert words in reported().words
+    for name in ("curve.csv", "roc.csv"):
+        (run / "eval/Small-synth-test" / name).unlink()
+    assert words not in reported().words
+
+
+def test_folders_of_evaluations_that_were_killed_are_left_out(run, reported):
+    whole = reported().html
+    make_evaluation(run / "eval/.Small-synth-test.123.tmp", make_images(run.parent / "others", 4), scorers=("sgem_unet",), seed=9)
+    assert reported().html == whole
 
 
 def luminance(colour: str) -> float:

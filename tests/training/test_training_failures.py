@@ -10,6 +10,7 @@ from training import faults
 from training.processes import Forked, wait_for
 from training.whole import everything, log
 
+from python_models import cli
 from python_models.training.checkpoint import load_state
 from python_models.training.loop import Task
 from python_models.training.train import train
@@ -64,14 +65,14 @@ def test_an_image_that_becomes_unreadable_is_named(data, tmp_path, whole, worker
     goes_on(copy, out, whole)
 
 
-@pytest.mark.parametrize("sent,code,text", [(signal.SIGINT, 130, "irstd train: interrupted\n"), (signal.SIGTERM, -signal.SIGTERM, "")])
+@pytest.mark.parametrize("sent,code,text", [(signal.SIGINT, 130, "irstd train: interrupted, the last finished epoch is intact; continue with --resume: irstd train --resume --out {}\n"), (signal.SIGTERM, -signal.SIGTERM, "")])
 def test_a_signal_stops_at_once_and_the_run_can_go_on(data, tmp_path, sent, code, text):
     """Ctrl-C reaches the loading process as well."""
     out, args = tmp_path / "run", ["--epochs", 10_000, "--workers", 1]
     process = Forked(words(data, out, *args), tmp_path / "log")
     wait_for((out / "last" / "state.json").exists)
     os.killpg(process.pid, sent)
-    assert process.wait() == code and process.text() == text
+    assert process.wait() == code and process.text() == text.format(out)
     epochs = len(log(out))
     assert load_state(out / "last")["irstd"]["epoch"] in (epochs - 1, epochs - 2)
     again = Forked(words(data, out, *args, "--resume"), tmp_path / "log")
@@ -127,6 +128,42 @@ def test_a_loss_that_is_no_number_is_named_with_its_step(config, monkeypatch):
     with pytest.raises(FloatingPointError, match="loss must be finite, got nan at epoch 1, step 0"):
         train(config)
     assert load_state(config.out / "last")["global_step"] == 3
+
+
+def test_a_first_epoch_that_is_no_number_does_not_claim_that_something_is_left(config, monkeypatch):
+    diverging(monkeypatch, spoil_weight, epoch=0)
+    with pytest.raises(FloatingPointError, match="^train: weight head.bias must be finite, got nan at the end of epoch 0; train anew with a lower --lr"):
+        train(config)
+    assert not (config.out / "last").exists()
+
+
+def test_an_interrupt_says_what_is_left_on_a_line_of_its_own(data, tmp_path, monkeypatch, capsys):
+    """The progress bar is closed first."""
+    step, out = Task.training_step, tmp_path / "a run"
+    args = [w for w in words(data, out, "--epochs", 2) if w != "--no-progress"]
+
+    def stop_at(epoch):
+        def stop(self, batch, batch_idx):
+            if (self.current_epoch, batch_idx) == (epoch, 1):
+                raise KeyboardInterrupt
+            return step(self, batch, batch_idx)
+        return stop
+
+    for epoch, more, left in ((0, [], "no epoch had been finished"), (1, ["--resume"], "the last finished epoch is intact")):
+        monkeypatch.setattr(Task, "training_step", stop_at(epoch))
+        capsys.readouterr()
+        assert cli.main([*args, *more]) == 130
+        before, last = capsys.readouterr().err.rstrip("\n").rsplit("\n", 1)
+        assert last == f"irstd train: interrupted, {left}; continue with --resume: irstd train --resume --out '{out}'" and "train: " in before
+
+
+def test_an_interrupt_before_the_folder_promises_nothing(data, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("python_models.data.open_dataset", stop)
+    assert cli.main(words(data, tmp_path / "run")) == 130
+    assert capsys.readouterr().err == "irstd train: interrupted, nothing had begun\n"
 
 
 def test_an_interrupt_stays_one_for_a_caller(config, change, monkeypatch):

@@ -151,7 +151,9 @@ def test_recipe_reads_values_and_options(tmp_path):
 
 
 @pytest.mark.parametrize("text,message", [
-    ("epoch = 3", "unknown key 'epoch'"), ("out = 'x'", "unknown key 'out'"), ("epochs = ", "not valid TOML"),
+    ("epoch = 3", "unknown key 'epoch', did you mean epochs"), ("batch-size = 3", r"'batch-size', did you mean batch_size.*\? Keys are the long options of irstd train --help"),
+    ("zzzz = 3", "unknown key 'zzzz'; Keys are the long"), ("out = 'x'", "unknown key 'out'; it belongs to the command line"),
+    ("option = ['a=1']", r"unknown key 'option'; network options are a table \[options\]"), ("epochs = ", "not valid TOML"),
     ("options = 3", "options must be a table, got int"),
 ])
 def test_wrong_recipes_name_the_file(tmp_path, text, message):
@@ -159,7 +161,7 @@ def test_wrong_recipes_name_the_file(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as error:
         read_recipe(path)
-    assert str(path) in str(error.value)
+    assert str(path) in str(error.value) and len(str(error.value)) - len(str(path)) < 180
 
 
 def test_defaults_then_recipe_then_command_line(tmp_path):
@@ -181,6 +183,27 @@ def test_recipes_obey_the_types_of_the_command_line(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match="r.toml"):
         parse(["sgem_unet", "--data", "d", "--recipe", str(path)])
+
+
+@pytest.mark.parametrize("text,message", [
+    ('epochs = "1"', "epochs must be a number, without quotes, got '1'"), ('scale = ["0.5", 1.0]', r"scale must be a number, without quotes, got \('0.5', 1.0\)"),
+    ("normalisation = 3", "normalisation must be text, in quotes, got 3"), ("epochs = true", "epochs must not be true or false, got True"),
+    ('flip = "true"', "flip must be true or false, got 'true'"),
+])
+def test_recipes_know_text_from_numbers(tmp_path, text, message):
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^recipe: .*r.toml: {message}$"):
+        parse(["sgem_unet", "--data", "d", "--recipe", str(path)])
+
+
+def test_the_recipe_in_the_documentation_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    path = tmp_path / "r.toml"
+    path.write_text(page.split("```toml\n")[1].split("```")[0])
+    resolved = parse(["sgem_unet", "--data", "d", "--recipe", str(path)])
+    c = resolved.config
+    assert (c.epochs, c.scale, c.schedule, resolved.options) == (100, (0.5, 2.0), "poly", {"attention": "linear"})
 
 
 @pytest.mark.parametrize("name", ["data", "optim", "schedule", "seeds"])

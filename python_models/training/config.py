@@ -29,7 +29,7 @@ class TrainConfig:
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --preset tiny --out runs/a
       irstd train sgem_unet --data DATA/NUDT-SIRST --split 50_50 --recipe paper --out runs/paper
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --minutes 20 --out runs/quick
-      irstd train sgem_unet --data DATA/NUAA-SIRST --out runs/a --resume
+      irstd train --resume --out runs/a
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/abc --seeds 0 1 2
     """
 

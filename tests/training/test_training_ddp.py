@@ -76,7 +76,7 @@ def test_two_killed_processes_resume_to_the_bit(data, tmp_path):
         codes, texts = together(words(data, tmp_path / name, *args, *(["--resume"] if name == "broken" else [])), tmp_path)
         assert codes == [0, 0], texts
     assert everything(tmp_path / "whole") == everything(tmp_path / "broken")
-    process = Forked(words(data, tmp_path / "broken", "--optimizer", "adan", "--early-stop", 9, "--epochs", 4, "--resume"), tmp_path / "log")
+    process = Forked(words(data, tmp_path / "broken", *args, "--devices", 1, "--resume"), tmp_path / "log")
     assert process.wait() == 0, process.text()  # and one process may go on where two stopped
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +25,8 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[Path], None]) ->
     OSError names ``path``.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # short, since a name may be as long as the file system allows; by file, as several are written side by side
+    temporary = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix[-16:]}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777  # what the user's umask gives; some writers make private files

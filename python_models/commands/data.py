@@ -113,7 +113,7 @@ def _check(config: Check) -> int:
     if config.json == "-":
         print(result.to_json(), end="")
     else:
-        print(result.table())
+        print(result.table().encode(errors="backslashreplace").decode())  # a file's name need not be UTF-8
     if config.json not in (None, "-"):
         write_text(config.json, result.to_json())
     return result.exit_code(config.strict)

@@ -272,9 +272,11 @@ def _size(config: Config) -> str:
 
 def _unusual(config: Config) -> list[str]:
     """Words in the folder's name for what differs from the defaults."""
-    words = [value for name in ("masks", "mask_mismatch", "mask_resize", "empty") if (value := getattr(config, name)) != getattr(Config, name)]
+    words = [value for name in ("masks", "mask_mismatch", "mask_resize", "empty", "input") if (value := getattr(config, name)) != getattr(Config, name)]
     words += [f"per{config.fixed_pixels}"] if config.fixed_pixels else []
     words += ["maxnorm"] if config.maxnorm else []
+    words += [f"scale{config.full_scale:g}"] if config.full_scale is not None else []
+    words += [f"resized_{config.resize_predictions}"] if config.resize_predictions != "no" else []
     return words + (list(config.protocol) if config.protocol != Config.protocol else [])
 
 

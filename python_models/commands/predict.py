@@ -106,8 +106,8 @@ def run(config: Config) -> int:
     results = predict_files(predictor, frames, out, config.threshold, config.outputs, config.full_scale, config.overwrite, about, errors)
     if predictor.note:
         print(f"note: {predictor.note}")
-    images = targets = unread = peak = shrunk = 0
-    largest, large = (0, 0), ""
+    images = targets = unread = peak = shrunk = saturated = 0
+    largest, large, brightest, bright = (0, 0), "", 0.0, ""
     try:
         for result in tqdm(results, total=len(frames), desc="predict", unit="image", dynamic_ncols=True, disable=None):
             if result.error is not None:
@@ -120,19 +120,31 @@ def run(config: Config) -> int:
                 shrunk += 1
                 if max(result.shrunk) > max(largest):
                     largest, large = result.shrunk, result.frame.label
+            if result.saturated:
+                saturated += 1
+                if result.saturated > brightest:
+                    brightest, bright = result.saturated, result.frame.label
     except KeyboardInterrupt:
         if images:
             _complain(f"stopped after {images} of {len(frames)} images, which are in {out}; their targets in targets.jsonl.partial")
         raise
     if shrunk:
         size, such = predictor.net.input_size, f" (one of {shrunk} such images)" if shrunk > 1 else ""
-        print(f"note: {large} is {largest[0]}x{largest[1]}{such}, the network sees {size}x{size}: small targets vanish; "
+        print(f"note: {_shown(large)} is {largest[0]}x{largest[1]}{such}, the network sees {size}x{size}: small targets vanish; "
               f"--tile {size} works at native size")
+    if saturated:
+        such = f" (one of {saturated} such images)" if saturated > 1 else ""
+        print(f"note: {_shown(bright)} has {100 * brightest:.1f} % of its pixels at full scale{such}, where what is brighter is lost")
     if 0 < peak < 1 << 14:
         print(f"note: no 16-bit image exceeds {peak} of 65535; for data of fewer bits give --full-scale, such as 16383 for 14")
     if images:
-        print(f"{targets} targets in {images} of {images + unread + len(errors)} images, written to {out}")
+        print(f"{targets} targets in {images} of {images + unread + len(errors)} images, written to {_shown(out)}")
     return 0 if not unread and not errors else 1 if images else 2
+
+
+def _shown(name: str | Path) -> str:
+    """A name for the screen, also one that is no UTF-8."""
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 def _complain(error: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .errors import DataError, DataWarning
-from .images import read_image
+from .images import read_image, saturation
 from .layouts import Pair, find_layout
 from .layouts.layout import describe_faults
 from .masks import MASK_RULES, read_mask, resize_nearest
@@ -50,14 +50,21 @@ class IRSTDDataset(Dataset):
         self.root, self.split, self.part, self.masks, self.full_scale = root, split, part, masks, full_scale
         self.names = [p.name for p in self.pairs]
         self.split_hash = split_hash(self.names)
+        self._told_saturated = False
         self._cache: dict[int, tuple[torch.Tensor, torch.Tensor]] | None = {} if cache else None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def image(self, index: int) -> torch.Tensor:
-        """The image alone: float32 (1, H, W)."""
-        return torch.from_numpy(read_image(self.pairs[index].image, self.full_scale))[None]
+        """The image alone: float32 (1, H, W). The first one with more than 1 % of its pixels at full scale brings a warning."""
+        path = self.pairs[index].image
+        image = read_image(path, self.full_scale)
+        if not self._told_saturated and (share := saturation(image)):
+            self._told_saturated = True
+            text = f"{self.root} {self.split}/{self.part}: {path.name} has {100 * share:.1f} % of its pixels at full scale, where what is brighter is lost"
+            warnings.warn(f"{text} (irstd data check names every such image)", DataWarning, stacklevel=2)
+        return torch.from_numpy(image)[None]
 
     def __getitem__(self, index: int) -> dict:
         pair = self.pairs[index]  # IndexError past the end, as a sequence should

@@ -24,6 +24,7 @@ from .png import check_rows, is_deep_colour, read_deep_colour
 
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 MAX_PIXELS = 80_000_000  # per file, unless IRSTD_MAX_PIXELS says otherwise; a header that asks for more is refused before anything is allocated
+SATURATED = 0.01  # share of an image's pixels at full scale above which it is named
 FULL_SCALE = {"b": 1, "u1": 255, "u2": 65535, "i1": 127, "i2": 32767}
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -52,8 +53,9 @@ def read_image(path: str | PathLike, full_scale: float | None = None, page: int 
     [0, 1] already, or be brought there by ``full_scale``. Colour is the mean of R, G and B; alpha is ignored.
     ``page`` picks a page (from 0) of a TIFF with several.
 
-    Raises :class:`DataError` for a file that is missing, broken, too large or of several pages without ``page``, and for
-    values that are not finite, negative or above the full scale: nothing is clipped.
+    Raises :class:`DataError` for a file that is missing, broken, too large or of several pages without ``page``, for
+    values that are not finite, negative or above the full scale (nothing is clipped), and for a ``full_scale`` above what
+    the file's type can hold, with which the image would silently be dark.
 
     >>> read_image("images/Misc_1.png").shape  # doctest: +SKIP
     (212, 303)
@@ -72,7 +74,9 @@ def to_unit(raw: RawImage, path: str | PathLike, full_scale: float | None = None
     if scale is None:
         raise DataError(f"{path}: {values.dtype} values have no known full scale, give full_scale (--full-scale)")
     if not (np.isfinite(scale) and scale > 0):
-        raise DataError(f"{path}: full_scale must be > 0, got {full_scale}")
+        raise DataError(f"{path}: full_scale must be > 0 and finite, got {full_scale}")
+    if raw.full_scale is not None and scale > raw.full_scale:
+        raise DataError(f"{path}: full_scale (--full-scale) must be <= {raw.full_scale:g}, the largest value of its type, got {scale:g}")
     if values.size == 0:
         raise DataError(f"{path}: the image has no pixels, its shape is {values.shape}")
     low, high = values.min(), values.max()
@@ -85,6 +89,12 @@ def to_unit(raw: RawImage, path: str | PathLike, full_scale: float | None = None
         wide = np.float32 if kind != "f" and high < 1 << 24 else np.float64
         return (values.astype(wide) / wide(scale)).astype(np.float32)
     return (values.sum(axis=2, dtype=np.float64) / (values.shape[2] * float(scale))).astype(np.float32)
+
+
+def saturation(image: np.ndarray) -> float:
+    """Share of the pixels of an image in [0, 1] that are at full scale, 0.0 where that is no more than ``SATURATED``."""
+    share = float((image == 1).mean())
+    return share if share > SATURATED else 0.0
 
 
 def read_raw(path: str | PathLike, page: int | None = None) -> RawImage:

@@ -22,7 +22,7 @@ def split_hash(names: Iterable[str]) -> str:
     >>> split_hash(["b", "a"]) == split_hash(["a", "b"])
     True
     """
-    return hashlib.sha256("".join(f"{n}\n" for n in sorted(names)).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(f"{n}\n" for n in sorted(names)).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def carve_val(names: list[str], fraction: float = VAL_FRACTION, seed: int = 0) -> tuple[list[str], list[str]]:
@@ -32,7 +32,7 @@ def carve_val(names: list[str], fraction: float = VAL_FRACTION, seed: int = 0) -
     """
     if len(names) < 2:
         raise DataError(f"a validation part needs a train list of at least 2 names, got {len(names)}")
-    ranked = sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode()).digest())
+    ranked = sorted(names, key=lambda n: hashlib.sha256(f"{seed}:{n}".encode(errors="surrogateescape")).digest())
     chosen = set(ranked[: max(1, round(fraction * len(names)))])
     return [n for n in names if n not in chosen], [n for n in names if n in chosen]
 
@@ -89,7 +89,10 @@ def choose(layout: Layout, split: str | PathLike | None, part: str | None, val_s
         held = set(lists["val"])
         names = lists["val"] if part == "val" else [n for n in train if n not in held]
     else:
-        kept, held_out = carve_val(train, seed=val_seed)
+        try:
+            kept, held_out = carve_val(train, seed=val_seed)
+        except DataError as error:
+            raise DataError(f"{(sources.get('train') or sources['trainval']).source}: {error}") from None
         names = held_out if part == "val" else kept
         note = f"no val list: {len(held_out)} of its {len(train)} training names, drawn by seed {val_seed}, are held out as val"
     return Chosen(split, part, names, tuple(sources[p] for p in ("train", "trainval", "val") if p in sources), note)

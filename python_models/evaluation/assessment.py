@@ -24,6 +24,7 @@ from .spool import EXACT_SCORES, Spool, coarsen
 LISTED = 200  # false alarms of an image in targets.jsonl: noise that is all detections must not fill memory
 BUDGETS = (1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 1e-3)
 INTERVALS = ("IoU", "nIoU", "nIoU_zero", "nIoU_skip", "F1", "precision", "recall", "Pd", "Fa", "Fa_objects_per_image")
+LARGEST = 8192  # px, side of the judged square; scores of a larger one would not fit the memory of most machines
 Input = Literal["logits", "scores"]
 
 
@@ -57,8 +58,9 @@ class Rules:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"eval: {name} must be >= {low}, got {value}")
-        if self.bootstrap > MAX_SAMPLES:
-            raise ValueError(f"eval: bootstrap must be <= {MAX_SAMPLES}, got {self.bootstrap}")
+        for name, high in (("bootstrap", MAX_SAMPLES), ("eval_size", LARGEST)):
+            if (getattr(self, name) or 0) > high:
+                raise ValueError(f"eval: {name} must be <= {high}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,12 @@ def replacing(folder: Path) -> Iterator[Path]:
     made = [p for p in (folder.parent, *folder.parent.parents) if not p.exists()]
     new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            new.mkdir()
+        except OSError as error:  # the temporary name is none that anybody gave
+            where = folder.parent if error.filename in (None, str(new)) else error.filename
+            raise type(error)(f"out: {folder} cannot be made ({where}: {error.strerror})") from None
         yield new
         if folder.exists():
             os.rename(folder, old)

@@ -96,7 +96,7 @@ def open_predictions(folder: Path, sizes: Mapping[str, tuple[int, int]], input: 
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"predictions: folder {folder} does not exist")
+        raise DataError(f"predictions: {folder} must be a folder, got a file" if folder.exists() else f"predictions: folder {folder} does not exist")
     paths, unused = _find(folder, list(sizes), suffix)
     facts = {name: _look(path) for name, path in paths.items()}
     wrong = [f.path for f in facts.values() if not (np.isfinite(f.low) and np.isfinite(f.high))]

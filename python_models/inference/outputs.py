@@ -152,7 +152,7 @@ class Writer:
                 raise OSError(f"{path}: the disk is full")
 
     def _table(self, temporary: Path) -> None:
-        with open(self.out / PARTIAL, encoding="utf-8") as lines, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with open(self.out / PARTIAL, encoding="utf-8") as lines, open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for t in map(json.loads, lines):

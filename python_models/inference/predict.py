@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from python_models.data.images import saturation
+
 from .logits import Predictor
 from .outputs import Output, Writer, check_out
 from .sources import Frame, read_frame
@@ -29,6 +31,8 @@ class Result:
     """highest number of an image that holds whole 16-bit numbers, where no full scale was given"""
     shrunk: tuple[int, int] | None = None
     """height and width of an image of which the network sees less than half of either"""
+    saturated: float = 0.0
+    """share of the image's pixels at full scale, where that is more than 1 %"""
 
 
 def predict_files(predictor: Predictor, frames: Sequence[Frame], out: Path, threshold: float = 0.5, outputs: Collection[Output] = DEFAULT_OUTPUTS,
@@ -66,7 +70,7 @@ def _predict(predictor: Predictor, frames: Sequence[Frame], writer: Writer, thre
             result, image = Result(frame), None
             try:
                 image, raw = read_frame(frame, full_scale)
-                result.shrunk = _shrunk(predictor, image)
+                result.shrunk, result.saturated = _shrunk(predictor, image), saturation(image)
                 if full_scale is None and raw.full_scale == 65535:
                     result.peak16 = int(raw.values.max())
             except (OSError, ValueError) as error:

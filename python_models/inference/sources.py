@@ -81,8 +81,7 @@ def find_frames(sources: Sequence[str | os.PathLike[str]], recursive: bool = Fal
 def read_frame(frame: Frame, full_scale: float | None = None) -> tuple[np.ndarray, RawImage]:
     """The image of a frame, float32 (H, W) in [0, 1], and the numbers as stored.
 
-    As :func:`python_models.data.read_image`; a ``full_scale`` above what the file's type can hold is refused too, since the
-    image would silently be dark. Raises :class:`DataError`.
+    As :func:`python_models.data.read_image`. Raises :class:`DataError`.
     """
     if frame.page is not None and _is_npy(frame.path):
         values = np.load(frame.path, mmap_mode="r", allow_pickle=False)[frame.page - 1]
@@ -90,8 +89,6 @@ def read_frame(frame: Frame, full_scale: float | None = None) -> tuple[np.ndarra
         raw = from_array(np.array(values), frame.path, "npy")
     else:
         raw = read_raw(frame.path, None if frame.page is None else frame.page - 1)
-    if full_scale is not None and raw.full_scale is not None and full_scale > raw.full_scale:
-        raise DataError(f"{frame.label}: full_scale (--full-scale) must be <= {raw.full_scale:g}, the largest value of its type, got {full_scale:g}")
     return to_unit(raw, frame.label, full_scale), raw
 
 
@@ -121,7 +118,7 @@ def _expand(source: str, recursive: bool) -> Iterator[tuple[str, Path | str]]:
             yield source, f"{source}: holds no image ({KINDS}){hint}"
     elif glob.has_magic(source) and not os.path.lexists(source):
         root = os.path.dirname(source[: re.search(r"[*?[]", source).start()])  # type: ignore[union-attr]
-        matches = (Path(m) for m in glob.glob(source, recursive=True))
+        matches = map(Path, _matches(source))
         found = sorted((m for m in matches if m.suffix.lower() in SUFFIXES), key=lambda p: [natural(part) for part in p.parts])
         yield from ((root, p if (bad := _problem(p)) is None else f"{p}: {bad}") for p in found)
         if not found:
@@ -146,6 +143,35 @@ def _folder(folder: Path, recursive: bool, above: set[str]) -> Iterator[Path | s
             yield from _folder(path, recursive, above | {real})
         elif path.suffix.lower() in SUFFIXES:
             yield path if (bad := _problem(path)) is None else f"{path}: {bad}"
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What a pattern matches. ``**`` goes through links to folders, except to one around them: the glob of the standard library
+    would follow those in a circle, and two of them without end."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    at = parts.index("**")
+    head, tail = os.sep.join(parts[:at]) or os.sep * pattern.startswith(os.sep), os.sep.join(parts[at + 1 :]) or "*"
+    for base in glob.iglob(head) if glob.has_magic(head) else [head]:
+        for folder in _around(base, set()):
+            yield from _matches(os.path.join(glob.escape(folder), tail))
+
+
+def _around(folder: str, above: set[str]) -> Iterator[str]:
+    """A folder and all in it but hidden ones, as :func:`_folder` goes through them."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    yield folder
+    try:
+        inside = [name for name in os.listdir(folder or os.curdir) if not name.startswith(".")]
+    except OSError:  # what cannot be listed matches nothing, as in any pattern
+        return
+    for path in (os.path.join(folder, name) for name in inside):
+        if os.path.isdir(path):
+            yield from _around(path, above | {real})
 
 
 def _listed(path: Path) -> Iterator[tuple[str, Path | str]]:

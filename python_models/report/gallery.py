@@ -108,7 +108,7 @@ def _judged(path: Path, eval_size: object) -> np.ndarray:
     from python_models.inference import resize
 
     image = read_image(path)
-    square = re.fullmatch(r"(\d{1,5})(?:x\1)?", str(eval_size))
+    square = re.fullmatch(r"(\d{1,4})(?:x\1)?", str(eval_size))
     return resize(torch.from_numpy(image)[None, None], int(square[1]))[0, 0].numpy() if square else image
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,7 +212,7 @@ def _list(value: Any, where: str) -> list[Any]:
 def _number(value: Any, where: str) -> float | None:
     if value is None or isinstance(value, float) and not math.isfinite(value):
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > sys.float_info.max:
         raise ValueError(f"report: {where} must be a number, got {str(value)[:60]!r}")
     return value
 

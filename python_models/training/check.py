@@ -37,6 +37,7 @@ def check(config: TrainConfig) -> None:
         ("clip", c.clip >= 0, "be >= 0"),
         ("ema", 0 <= c.ema < 1, "lie in [0, 1)"),
         ("crop", c.crop is None or c.crop >= 16, "be >= 16"),
+        ("resize", c.resize is None or c.resize >= 16, "be >= 16"),
         *((name, 0 < getattr(c, name)[0] <= getattr(c, name)[1], "be 0 < low <= high") for name in ("scale", "blur_sigma", "noise_sigma")),
         *((name, 0 <= getattr(c, name) <= 1, "lie in [0, 1]") for name in ("positive", "blur", "noise", "copy_paste")),
         ("copy_paste_max", c.copy_paste_max >= 1, "be >= 1"),

@@ -29,7 +29,7 @@ class TrainConfig:
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --preset tiny --out runs/a
       irstd train sgem_unet --data DATA/NUDT-SIRST --split 50_50 --recipe paper --out runs/paper
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --minutes 20 --out runs/quick
-      irstd train --resume --out runs/a
+      irstd train sgem_unet --data DATA/NUAA-SIRST --out runs/a --resume
       irstd train sgem_unet --data DATA/NUAA-SIRST --split idx_427 --out runs/abc --seeds 0 1 2
     """
 
@@ -103,8 +103,12 @@ class TrainConfig:
     """decay of the averaged weights that are judged and saved; 0 uses the weights as they are"""
     crop: int | None = None
     """side of the training crops in pixels (default: the network's own size, else 256)"""
+    resize: int | None = None
+    """side of the square that every training image is resized to before it is scaled and cropped (default: left as it is)"""
     scale: tuple[float, float] = (0.75, 1.5)
     """range of the random scale before the crop"""
+    scale_law: Literal["log", "uniform"] = "log"
+    """how the random scale is drawn from its range"""
     positive: float = 0.5
     """share of crops that must hold a target where the image has one"""
     flip: bool = True

@@ -173,7 +173,7 @@ def _augmentation(config: TrainConfig, net: IRSTDNet, train_set: Samples) -> Cha
     """What is done to a training sample. Pasted targets are those of ``train_set`` alone."""
     from python_models.data import Augment, CopyPaste, TargetBank
 
-    augment = Augment(size=_crop(config, net), scale=config.scale, positive=config.positive, flip=config.flip, vertical=config.vertical,
+    augment = Augment(size=_crop(config, net), resize=config.resize, scale=config.scale, scale_law=config.scale_law, positive=config.positive, flip=config.flip, vertical=config.vertical,
                       transpose=config.transpose, blur=config.blur, blur_sigma=config.blur_sigma, noise=config.noise,
                       noise_sigma=config.noise_sigma, mask_resize=config.mask_resize, pad=config.pad)
     if not config.copy_paste:

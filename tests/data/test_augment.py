@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 
 from python_models.data import Augment, DataError
@@ -200,8 +201,28 @@ def test_the_count_of_random_numbers_is_always_the_same(options):
     assert all(torch.equal(s, fresh.get_state()) for s in states) and not torch.equal(fresh.get_state(), gen(1).get_state())
 
 
+def test_whole_images_become_squares_first():
+    """Resized without their shape, then scaled and cropped as any square; a target of few pixels is kept."""
+    image, mask = torch.rand(1, 90, 150), torch.zeros(1, 90, 150)
+    mask[0, 40:42, 70:72] = 1
+    plain = {"flip": False, "transpose": False, "scale": (1.0, 1.0)}
+    out = Augment(size=48, resize=48, **plain)({"image": image, "mask": mask}, gen(0))
+    assert torch.equal(out["image"], F.interpolate(image[None], (48, 48), mode="bilinear", antialias=True)[0].clamp(0, 1))
+    assert out["mask"].sum() >= 1 and abs(out["mask"][0].nonzero().double().mean(0) - torch.tensor([41 * 48 / 90, 71 * 48 / 150])).max() < 1.5
+    window = Augment(size=24, resize=48, **plain)({"image": image, "mask": mask}, gen(0))["image"]
+    assert window.shape == (1, 24, 24) and any(torch.equal(window, out["image"][:, r : r + 24, c : c + 24]) for r in range(25) for c in range(25))
+    assert not torch.equal(Augment(size=48, **plain)({"image": image, "mask": mask}, gen(0))["image"], out["image"])
+
+
+def test_scales_follow_their_law():
+    mask = torch.zeros(1, 400, 400)
+    found = {law: np.array([100 / Augment(size=100, scale=(0.5, 2.0), scale_law=law).draw(mask, gen(s)).window for s in range(400)]) for law in ("log", "uniform")}
+    assert abs((found["log"] < 1).mean() - 1 / 2) < 0.08 and abs((found["uniform"] < 1).mean() - 1 / 3) < 0.08
+    assert all(0.49 < v.min() < 0.53 and 1.9 < v.max() < 2.05 for v in found.values())
+
+
 @pytest.mark.parametrize("options, rule", [
-    ({"size": 0}, "size must be >= 1, got 0"), ({"scale": (2.0, 0.5)}, "scale must be a range"), ({"scale": (0.0, 1.0)}, "scale must be a range"),
+    ({"size": 0}, "size must be >= 1, got 0"), ({"resize": 0}, "resize must be >= 1, got 0"), ({"scale_law": "normal"}, "scale_law must be one of log, uniform"), ({"scale": (2.0, 0.5)}, "scale must be a range"), ({"scale": (0.0, 1.0)}, "scale must be a range"),
     ({"positive": 1.5}, "positive must be a probability"), ({"noise": -0.1}, "noise must be a probability"),
     ({"noise_sigma": (0.0, 0.1)}, "noise_sigma must be a range"), ({"mask_resize": "area"}, "mask_resize must be one of keep, nearest"),
 ])

@@ -123,6 +123,11 @@ FAULTS = {
     "outside": (link_out, [("error", "outside", "half", ("a",), "no file inside the data set (a link leads out of it) for 1 of 4 names: a")]),
     "unreadable-image": (truncate, [("error", "unreadable-image", "", ("b",), "b.png: cannot be read")]),
     "text called image": (write("images/c.png", b"not a picture\n"), [("error", "unreadable-image", "", ("c",), "c.png: not a PNG")]),
+    "link to itself": (lambda r: (r / "images" / "z.png").symlink_to("z.png"), [
+        ("error", "unreadable-image", "", ("z",), "z.png: cannot be read: Too many levels"),
+        ("warning", "unlisted-image", "", ("z",), "1 image in no list: z"), ("warning", "missing-mask", "", ("z",), "without a mask")]),
+    "same-name": (lambda r: [save(r / f"{kind}.bmp", texture(80)) for kind in ("images/a", "masks/b")], [
+        ("warning", "same-name", "", ("images/a.bmp", "masks/b.bmp"), "2 files not used, another has the same name by an earlier suffix")]),
     "60000x60000": (write("images/c.png", huge_png()), [("error", "unreadable-image", "", ("c",), "c.png: ")]),
     "unreadable-mask": (write("masks/d.png", b""), [("error", "unreadable-mask", "", ("d",), "d.png: the file is empty")]),
     "size-mismatch, same shape": (replace("masks", "e", SHORT), [

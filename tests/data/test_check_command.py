@@ -1,6 +1,8 @@
 """`irstd data check`: exit codes, where the table and JSON go, one line for what cannot be checked."""
 
 import json
+import os
+import sys
 
 import pytest
 from data.check_set import add, make_clean
@@ -63,3 +65,11 @@ def test_help(words, code, text, capsys):
     with pytest.raises(SystemExit) as stop:
         parse(words)
     assert (stop.value.code or 0) == code and text in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_is_shown(clean, capsysbinary):
+    (clean / "images" / "lone.png").write_bytes((clean / "images" / "a.png").read_bytes())
+    (clean / "images" / "lone.png").rename(clean / "images" / os.fsdecode(b"\xe4.png"))
+    assert call(clean) == 0
+    assert b"1 image in no list: \\udce4\n" in capsysbinary.readouterr().out

@@ -174,7 +174,8 @@ def test_full_scale_of_14_bit_images(make_set):
     root = make_set(masks(), LISTS)
     for k, name in enumerate("abcd"):
         Image.fromarray(np.full((12, 16), 16383 - k, np.uint16)).save(root / "images" / f"{name}.png")
-    assert open_dataset(root, "s", "trainval", full_scale=16383)[0]["image"].unique().tolist() == [1.0]
+    with pytest.warns(DataWarning, match="a.png has 100.0 % of its pixels at full scale"):
+        assert open_dataset(root, "s", "trainval", full_scale=16383)[0]["image"].unique().tolist() == [1.0]
     assert open_dataset(root, "s", "trainval")[0]["image"].max() < 0.26, "the type's own scale would make it dark"
     with pytest.raises(DataError, match=r"a.png: values must lie in 0..4095 .*full_scale, --full-scale.*got 16383..16383"):
         open_dataset(root, "s", "trainval", full_scale=4095)[0]
@@ -186,3 +187,18 @@ def test_collate(make_set):
     assert batch["image"].shape == batch["mask"].shape == (2, 1, 12, 16) and batch["name"] == ["a", "c"]
     with pytest.raises(DataError, match="collate: one batch needs one size of image"):
         collate([ds[0], {**ds[1], "image": torch.zeros(1, 5, 5)}])
+
+
+def test_saturated_images_are_warned_of_once(make_set):
+    root = make_set(masks(), LISTS)
+    image = np.zeros((12, 16), np.uint8)
+    image[0, 0] = 255
+    for name, row in (("a", image), ("b", np.maximum(image, np.eye(12, 16, dtype=np.uint8) * 255)), ("c", image | 255)):
+        Image.fromarray(row).save(root / "images" / f"{name}.png")
+    ds = open_dataset(root, "s", "trainval")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ds[0]
+    with pytest.warns(DataWarning, match=r"s/trainval: b.png has 6.2 % of its pixels at full scale, where what is brighter is lost") as caught:
+        ds[1], ds[2], ds[1]
+    assert len(caught) == 1

@@ -57,10 +57,17 @@ def test_every_level_of_every_depth_survives(tmp_path, bits):
     assert bits == 8 or len(np.unique(top)) < len(np.unique(got)), "eight bits of it would lose levels"
 
 
-@pytest.mark.parametrize("bad", [0, -1, float("nan")])
+def test_a_full_scale_the_type_cannot_reach_is_refused(tmp_path):
+    """Eight-bit images among those of 14 bits would be black without a word."""
+    Image.fromarray(RAMP8).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a.png: full_scale \(--full-scale\) must be <= 255, the largest value of its type, got 16383"):
+        read_image(tmp_path / "a.png", full_scale=16383)
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
 def test_full_scale_is_checked(tmp_path, bad):
     Image.fromarray(RAMP8).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="full_scale must be > 0"):
+    with pytest.raises(DataError, match="full_scale must be > 0 and finite"):
         read_image(tmp_path / "a.png", full_scale=bad)
 
 

@@ -133,3 +133,15 @@ def test_lists_that_share_names_are_refused(make_set):
     root = make_set(dict.fromkeys(NAMES, EMPTY), {"s/train": NAMES[:10], "s/test": NAMES[9:]})
     with pytest.raises(DataError, match="set split s: the train and test lists share 1 names: n9"):
         open_dataset(root, "s", "test")
+
+
+def test_names_that_are_no_utf8_have_a_hash():
+    """A folder from an old archive brings such names; those of every other list keep their hash."""
+    assert split_hash(["b", "\udcff"]) == hashlib.sha256(b"b\n\xff\n").hexdigest()[:16]
+    assert sorted(sum(carve_val(["a", "\udcff", "b"]), [])) == ["a", "b", "\udcff"]
+
+
+def test_a_list_too_short_for_a_validation_part_is_named(make_set):
+    root = make_set({"a": EMPTY}, {"s/train": ["a"]})
+    with pytest.raises(DataError, match=r"s/train.txt: a validation part needs a train list of at least 2 names, got 1"):
+        open_dataset(root, "s", "train")

@@ -118,7 +118,8 @@ def test_config_is_checked(options, rule):
 
 
 def test_arguments_are_checked():
-    for call, rule in ((lambda: make_scene(0, size=16), "size must be >= 32, got 16"), (lambda: make_scene(-1), "must be >= 0"),
+    for call, rule in ((lambda: make_scene(0, size=16), "size must be >= 32, got 16"), (lambda: make_scene(0, size=10**6), "size must be <= 8944, .*got 1000000"),
+                       (lambda: make_scene(-1), "must be >= 0"),
                        (lambda: SyntheticDataset(0), "n must be >= 1")):
         with pytest.raises(DataError, match=rule):
             call()

@@ -123,6 +123,14 @@ def test_options_reach_the_figures_and_the_name(run, capsys):
     assert entry["figures"]["sgem_unet"] == figures["legacy"] and (entry["protocol"], entry["eval_size"], entry["threshold"]) == ("legacy", "48x48", 0.3)
 
 
+def test_other_readings_have_folders_of_their_own(run, data, capsys):
+    """The rules that the name once lacked: the second evaluation was refused, and would have taken the first one's place in metrics.json."""
+    for full_scale in ((), ("--full-scale", 255)):
+        evaluate(capsys, run, "--no-plots", "--bootstrap", 0, *full_scale)
+    assert {p.name for p in (run / "eval").iterdir()} == {f"data-synth-test-native-0.5-best{end}" for end in ("", "-scale255")}
+    assert {"data/synth/test/exact/native/0.5/best", "data/synth/test/exact/native/0.5/best/scale255"} <= set(json.loads((run / "metrics.json").read_text()))
+
+
 def test_maxnorm(run, capsys):
     evaluate(capsys, run, "--maxnorm", "--no-plots", "--bootstrap", 0)
     folder = run / "eval" / "data-synth-test-native-0.5-best-maxnorm"
@@ -203,6 +211,8 @@ def test_a_place_that_cannot_be_written_fails_before_the_work(run, capsys, monke
     (run / "eval").unlink()
     monkeypatch.setattr("pathlib.Path.mkdir", lambda self, *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied", str(self))))
     assert "Permission denied" in refused(capsys, run)
+    out = run.parent / "out"  # the folder that was given is named, not the temporary one beside it
+    assert refused(capsys, run, "--out", out) == f"irstd eval: out: {out} cannot be made ({run.parent}: Permission denied)"
 
 
 def test_what_stands_in_the_folder(run, capsys):
@@ -233,7 +243,8 @@ def test_a_failed_replacement_keeps_the_old_folder(tmp_path):
 
 
 @pytest.mark.parametrize("args,words", [
-    (["--eval-size", "0"], "eval_size must be >= 1, got 0"), (["--threshold", "1"], "threshold must lie in (0, 1)"),
+    (["--eval-size", "0"], "eval_size must be >= 1, got 0"), (["--eval-size", "1000000"], "eval_size must be <= 8192, got 1000000"),
+    (["--threshold", "1"], "threshold must lie in (0, 1)"),
     (["--bootstrap", "-1"], "bootstrap must be >= 0"),
     (["--bootstrap", "100000000000"], "bootstrap must be <= 1000000, got 100000000000"),
     (["--fixed-pixels", "-4"], "fixed_pixels must be >= 1"), (["--split", "none"], "none"),

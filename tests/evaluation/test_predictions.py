@@ -188,6 +188,8 @@ def test_the_command_says_what_it_left_out_and_refuses_what_it_cannot_use(tmp_pa
     assert "warning: 1 files of" in (err := capsys.readouterr().err) and "notes.txt" in err
     assert (result["input"], result["weights"], result["predictions"]) == ("mask", None, str(folder)) and result["scorers"]["p"]["figures"]["exact"]["IoU"] == 1
     assert refused(capsys, "--predictions", tmp_path / "none", "--data", data).endswith("does not exist")
+    file = next(folder.iterdir())
+    assert f"predictions: {file} must be a folder, got a file" in refused(capsys, "--predictions", file, "--data", data)
     assert "data must be given" in refused(capsys, "--predictions", folder)
     assert "got both" in refused(capsys, "run", "--predictions", folder, "--data", data)
     assert "got neither" in refused(capsys)

@@ -1,5 +1,7 @@
 """`irstd predict`: exit codes, lines, and what an interrupt says."""
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -171,3 +173,22 @@ def test_a_source_after_the_outputs_is_told_where_to_stand(capsys, images):
         assert line.startswith(f"irstd predict: outputs: {source} is a path; sources come before --outputs") and line.count("\n") == 1
     assert cli.main(["predict", "run", str(images), "--outputs", "mask"]) == 2
     assert "invalid choice 'mask'" in capsys.readouterr().err
+
+
+def test_saturated_images_are_noted_once(predict, images):
+    assert "full scale" not in predict(images)[1]
+    Image.fromarray(np.full((48, 40), 255, np.uint8)).save(images / "white.png")
+    Image.fromarray(np.eye(48, 40, dtype=np.uint8) * 255).save(images / "line.png")
+    text = predict(images, "--overwrite")[1]
+    assert f"note: {images / 'white.png'} has 100.0 % of its pixels at full scale (one of 2 such images), where what is brighter is lost\n" in text
+    assert text.count("note: ") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_does_not_stop_the_others(predict, images, tmp_path):
+    (images / "0.png").rename(images / os.fsdecode(b"\xe4.png"))
+    Image.fromarray(np.full((48, 40), 255, np.uint8)).save(images / os.fsdecode(b"\xe5.png"))
+    code, text, errors = predict(images, "--threshold", "1e-6", "--outputs", "masks", "targets")
+    assert code == 0 and not errors and "in 4 of 4 images" in text and "\\udce5.png has 100.0 %" in text
+    assert b"\n\xe4.png,\xe4," in (tmp_path / "out" / "targets.csv").read_bytes()
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["complete"]

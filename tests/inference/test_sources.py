@@ -76,6 +76,18 @@ def test_patterns(tmp_path, monkeypatch):
     assert lines("s/z*.png")[1] == ["s/z*.png: the pattern matches no image (.png, .bmp, .jpg, .jpeg, .tif, .tiff, .npy)"]
 
 
+def test_patterns_go_through_links_but_not_in_circles(tmp_path, monkeypatch):
+    put(tmp_path, "s/a1.png", "s/deep/er/a2.png", "s/deep/.hidden/a3.png", "other/a4.png")
+    for number in "12":  # glob would go round and round, along each of the two
+        (tmp_path / "s" / "deep" / f"up{number}").symlink_to("..")
+    (tmp_path / "s" / "video").symlink_to(tmp_path / "other")
+    monkeypatch.chdir(tmp_path / "s")
+    for pattern in ("**/*.png", str(tmp_path / "s" / "**" / "*.png"), "../s/**"):
+        assert names(pattern) == ["a1", "deep/er/a2", "video/a4"], pattern
+    assert names(f"{tmp_path}/[s]/**/a*.png") == ["s/a1", "s/deep/er/a2", "s/video/a4"]
+    assert names("d*/**/e*/*.png") == ["deep/er/a2"]
+
+
 def test_lists_are_relative_to_themselves(tmp_path):
     put(tmp_path, "set/images/x.png", "set/images/y.png", "elsewhere.png")
     list_ = tmp_path / "set" / "some.txt"

@@ -10,6 +10,8 @@ from irstd_ext import targets
 from metrics import independent
 from python_models.metrics import GT_RULES, THRESHOLDS, Breakdown, CoarseSweep, IRSTDMetrics, PixelAUC, ProtocolMetrics
 
+# Masks that are grey all over are wanted here; test_metrics_warnings.py holds what is said of them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*a mask whose largest value is:python_models.data.errors.DataWarning")
 quick = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 OPTIONS = st.fixed_dictionaries({"threshold": st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), "maxnorm": st.booleans(),
                                  "empty": st.sampled_from(["zero", "skip"]), "gt_rule": st.sampled_from(GT_RULES)})

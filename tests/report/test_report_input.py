@@ -68,6 +68,7 @@ EVALUATION = "eval/Small-synth-test/"
     ("metrics.json", "[1]", "metrics.json must be an object, got '[1]'"),
     ("metrics.json", '{"training": {"selected": 3}}', "selected must be an object, got '3'"),
     ("metrics.json", '{"training": {"seconds": "long"}}', "seconds must be a number, got 'long'"),
+    ("metrics.json", '{"training": {"seconds": 1' + 400 * "0" + "}}", "seconds must be a number, got '1000"),
     ("log.csv", "epoch,loss\n0,1\n1,high\n", "log.csv line 3 is not a row of numbers (could not convert string to float: 'high')"),
     ("log.csv", "epoch,loss\n0\n", "log.csv line 2 is not a row of numbers (2 cells expected, got 1)"),
     ("log.csv", "epoch,loss\n0,\x00\n", "log.csv line 2 is not a row of numbers"),

@@ -74,6 +74,12 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_the_longest_name_a_file_may_have_can_be_written(tmp_path):
+    path = tmp_path / ("n" * 251 + ".txt")
+    files.write_text(path, "whole")
+    assert path.read_text() == "whole" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_failed_write_names_the_file_and_not_the_temporary_one(tmp_path):
     path, limits = tmp_path / "weights.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a real fault of the system, as a full disk is

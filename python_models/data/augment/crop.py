@@ -12,6 +12,7 @@ from ..errors import DataError
 
 MASK_RESIZE = ("keep", "nearest")
 PAD = ("reflect", "zeros")
+SCALE_LAW = ("log", "uniform")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Draw:
 class Augment:
     """``augment(sample, generator)`` -> sample with ``image`` and ``mask`` of (1, size, size); other entries pass through.
 
-    ``scale``: magnification, log-uniform in this range; a window of size / scale source pixels is cut and resized to
+    ``resize``: the whole image first becomes a square of this side, whatever its shape, as in papers that train on resized images;
+    None leaves it as it is. ``scale``: magnification in this range, log-uniform or, by ``scale_law``, uniform; a window of size / scale source pixels is cut and resized to
     ``size`` (image bilinear, with antialiasing when shrinking). Where the window is larger than the image, ``pad`` says how
     image and mask go on: "reflect" on both sides, or "zeros" at the bottom and right. ``positive``: probability that the
     window is made to contain a random target pixel (images without targets: a random window). ``blur``: probability of a
@@ -65,10 +67,13 @@ class Augment:
     noise_sigma: tuple[float, float] = (0.002, 0.02)
     mask_resize: str = "keep"
     pad: str = "reflect"
+    resize: int | None = None
+    scale_law: str = "log"
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise DataError(f"Augment: size must be >= 1, got {self.size}")
+        for name in ("size", "resize"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise DataError(f"Augment: {name} must be >= 1, got {getattr(self, name)}")
         for name in ("scale", "blur_sigma", "noise_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
@@ -80,15 +85,21 @@ class Augment:
             raise DataError(f"Augment: mask_resize must be one of {', '.join(MASK_RESIZE)}, got {self.mask_resize!r}")
         if self.pad not in PAD:
             raise DataError(f"Augment: pad must be one of {', '.join(PAD)}, got {self.pad!r}")
+        if self.scale_law not in SCALE_LAW:
+            raise DataError(f"Augment: scale_law must be one of {', '.join(SCALE_LAW)}, got {self.scale_law!r}")
 
     def __call__(self, sample: dict, generator: torch.Generator) -> dict:
+        if self.resize is not None:
+            image, mask = self._resize(sample["image"], sample["mask"], self.resize)
+            sample = {**sample, "image": image, "mask": mask}
         return self.apply(sample, self.draw(sample["mask"], generator))
 
     def draw(self, mask: torch.Tensor, generator: torch.Generator) -> Draw:
         """The random choices for one sample; always the same count of random numbers, whatever the options."""
         u = torch.rand(13, generator=generator, dtype=torch.float64).tolist()
         low, high = self.scale
-        window = max(1, round(self.size / (low * (high / low) ** u[0])))
+        scale = low * (high / low) ** u[0] if self.scale_law == "log" else low + (high - low) * u[0]
+        window = max(1, round(self.size / scale))
         height, width = mask.shape[-2:]
         target = None
         if u[1] < self.positive:
@@ -106,7 +117,7 @@ class Augment:
     def apply(self, sample: dict, draw: Draw) -> dict:
         """The sample after the given choices."""
         image, mask = (_window(sample[key], draw, self.pad) for key in ("image", "mask"))
-        image, mask = self._resize(image, mask)
+        image, mask = self._resize(image, mask, self.size)
         if draw.blur_sigma:
             image = _blur(image, draw.blur_sigma)
         if draw.noise_sigma:
@@ -118,11 +129,11 @@ class Augment:
             image, mask = image.transpose(1, 2), mask.transpose(1, 2)
         return {**sample, "image": image.contiguous(), "mask": mask.contiguous()}
 
-    def _resize(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        window, size = image.shape[-1], (self.size, self.size)
-        if window == self.size:
+    def _resize(self, image: torch.Tensor, mask: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        size = (side, side)
+        if image.shape[-2:] == size:
             return image, mask
-        shrink = window > self.size
+        shrink = max(image.shape[-2:]) > side
         image = F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=shrink)[0]
         small = F.interpolate(mask[None], size, mode="nearest-exact")[0]
         if shrink and self.mask_resize == "keep":

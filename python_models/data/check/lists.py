@@ -143,6 +143,10 @@ def unlisted(layout: Layout, lists: list[NameList]) -> list[Finding]:
     masks = tuple(p.name for p in layout.orphan_masks())
     if masks:
         findings.append(Finding("warning", "orphan-mask", "", masks, f"{counted(len(masks), 'mask')} of no image: {some(list(masks))}"))
+    behind = tuple(str(p.relative_to(layout.root)) for p in layout.behind_others())
+    if behind:
+        text = f"{counted(len(behind), 'file')} not used, another has the same name by an earlier suffix: {some(list(behind))}"
+        findings.append(Finding("warning", "same-name", "", behind, text))
     listed = {n for entry in lists for n in entry.names}
     lone = tuple(n for n in layout.images if n not in listed) if lists else ()
     if lone:

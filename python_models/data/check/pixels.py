@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from ..errors import one_line, some
+from ..images import SATURATED
 from ..masks import same_aspect
 from .records import ImageRecord, Record
 from .result import Finding
-
-SATURATED = 0.01  # share of an image's pixels at full scale above which it is named
 
 LARGE = 0.2  # share of an image; small targets cover 0.03 % of theirs, and 5 % of them more than 0.15 %
 

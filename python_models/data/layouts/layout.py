@@ -32,6 +32,7 @@ class Layout:
         self._outside: set[str] = set()
         self._parts: dict[str, tuple[Path, list[str]]] = {}
         self._orphans: set[Path] = set()
+        self._behind: set[Path] = set()
         indexed = [(room, index_folder(room.images, root), index_folder(room.masks, root)) for room in rooms]
         stems = Counter(s for room, images, _ in indexed for s in images.names() if s.endswith(room.ending))
         for room, images, masks in indexed:
@@ -39,6 +40,7 @@ class Layout:
             prefix = f"{room.part}/" if room.part and any(stems[s] > 1 for s in own) else ""
             if room.part:
                 self._parts.setdefault(room.part, (room.images, []))[1].extend(prefix + s for s in own)
+            self._behind.update(images.behind, masks.behind)
             self._orphans.update(p for s, p in masks.files.items() if s.endswith(room.mask_endings))
             for stem in own:
                 self._add(prefix + stem, stem, room, images, masks)
@@ -65,6 +67,10 @@ class Layout:
     def orphan_masks(self) -> list[Path]:
         """Mask files that belong to no image, sorted."""
         return sorted(self._orphans)
+
+    def behind_others(self) -> list[Path]:
+        """Image and mask files that are not used because another file has their name by an earlier suffix, sorted."""
+        return sorted(self._behind)
 
     def splits(self) -> dict[str, dict[str, Part]]:
         """``{split: {part: Part}}`` with the parts the folder states, among "train", "val", "test", "trainval"."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import DataError
+from ..images import MAX_PIXELS
 from .backgrounds import make_background
 from .config import FULL, GREY, SynthConfig
 from .draws import BACKGROUND, SENSOR, TARGETS, stream
@@ -33,6 +34,8 @@ def make_scene(index: int, size: int = 256, seed: int = 0, config: SynthConfig |
     config = config or SynthConfig()
     if size < 32:
         raise DataError(f"make_scene: size must be >= 32, got {size}")
+    if size**2 > MAX_PIXELS:
+        raise DataError(f"make_scene: size must be <= {math.isqrt(MAX_PIXELS)}, the largest square image that is read, got {size}")
     if seed < 0 or index < 0:
         raise DataError(f"make_scene: seed and index must be >= 0, got {seed} and {index}")
     scene, meta = make_background(stream(seed, index, BACKGROUND), size, config)

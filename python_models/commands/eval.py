@@ -170,7 +170,7 @@ def _judge(config: Config) -> tuple[Path, list[str]]:
             facts["tophat"] = vars(filter)
         found = []
         for source in sources:
-            with tqdm(dataset, desc=f"eval {source.name}", unit="image", dynamic_ncols=True, leave=False) as bar:
+            with tqdm(dataset, desc=f"eval {source.name}", unit="image", dynamic_ncols=True, leave=False, disable=None) as bar:
                 found.append(assess(source, bar, rules))
         notes += about_figures(found)
         facts |= {"seconds_per_image": found[0].seconds_per_image, "threads": _threads(), "notes": notes}

@@ -83,6 +83,7 @@ def _irstd(args, log, env, prepare):
     os.setsid()
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: what a failed test leaves ends with the tests
     multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell script
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)

@@ -1,1 +1,0 @@
-"""The calls of other libraries, expressed over the operators of this one."""

@@ -41,11 +41,12 @@ def check_same_device(op: str, name: str, t: Tensor, other: str, u: Tensor) -> N
         raise RuntimeError(f"{op}: {name} must be on the device of {other}")
 
 
-def check_parameter_dtype(op: str, name: str, t: Tensor, value: Tensor) -> None:
-    wide = accum_dtype(value)
-    if t.dtype not in (value.dtype, wide):
-        allowed = name_of(value.dtype) if wide == value.dtype else f"{name_of(value.dtype)}, or {name_of(wide)}"
-        raise RuntimeError(f"{op}: {name} must have the dtype of value, {allowed}, got {name_of(t.dtype)}")
+def check_parameter_dtype(op: str, name: str, t: Tensor, u: Tensor, other: str = "value") -> None:
+    """A small argument: in the dtype of `u`, which the message calls `other`, or in the one that is computed in."""
+    wide = accum_dtype(u)
+    if t.dtype not in (u.dtype, wide):
+        allowed = name_of(u.dtype) if wide == u.dtype else f"{name_of(u.dtype)}, or {name_of(wide)}"
+        raise RuntimeError(f"{op}: {name} must have the dtype of {other}, {allowed}, got {name_of(t.dtype)}")
 
 
 def refuse_forward_mode(op: str, *tensors: Tensor) -> None:

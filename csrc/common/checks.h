@@ -82,12 +82,12 @@ inline DType dtype_of(const Tensor& t) {
 
 inline ScalarType accum_dtype(const Tensor& t) { return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float; }
 
-// A small argument: in the dtype of `value`, or in the one that is computed in.
-inline void check_parameter_dtype(const char* op, const char* name, const Tensor& t, const Tensor& value) {
-  const ScalarType narrow = value.scalar_type(), wide = accum_dtype(value), came = t.scalar_type();
+// A small argument: in the dtype of `other`, or in the one that is computed in.
+inline void check_parameter_dtype(const char* op, const char* name, const Tensor& t, const char* other, const Tensor& u) {
+  const ScalarType narrow = u.scalar_type(), wide = accum_dtype(u), came = t.scalar_type();
   if (came == narrow || came == wide) return;
-  if (narrow == wide) fail(op, ": ", name, " must have the dtype of value, ", name_of(narrow), ", got ", name_of(came));
-  fail(op, ": ", name, " must have the dtype of value, ", name_of(narrow), ", or ", name_of(wide), ", got ", name_of(came));
+  if (narrow == wide) fail(op, ": ", name, " must have the dtype of ", other, ", ", name_of(narrow), ", got ", name_of(came));
+  fail(op, ": ", name, " must have the dtype of ", other, ", ", name_of(narrow), ", or ", name_of(wide), ", got ", name_of(came));
 }
 
 // t in the dtype that is computed in, dense and row-major: for small arguments.

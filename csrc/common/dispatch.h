@@ -16,4 +16,7 @@ template <class F> auto with_dtype(DType d, F&& f) {
   }
 }
 
+// f(type_tag<A>{}) with the type that d is computed in.
+template <class F> auto with_accum(DType d, F&& f) { return d == DType::f64 ? f(type_tag<double>{}) : f(type_tag<float>{}); }
+
 }  // namespace irstd

@@ -13,6 +13,8 @@ from cuda_on_cpu.build import COMPILER, CSRC, HERE, SANITIZE, compiler, library
 SIZES = {
     "bilinear_attention": ["B=2, C=3, L=5, M=7, E=9", "B=1, C=2, L=33, M=33, E=2", "B=1, C=1, L=66, M=3, E=67", "B=1, C=2, L=0, M=70, E=3"],
     "linear_cross_attention": ["B=2, h=3, N=5, M=11, d=7, e=9", "B=1, h=1, N=65, M=130, d=3, e=2", "B=1, h=1, N=2, M=3, d=65, e=33"],
+    "pixel_difference": ["B=2, D=3, H=5, W=9, n=2", "B=1, D=33, H=9, W=3, n=2, channels_last=True", "B=1, D=2, H=4, W=3, n=3", "B=1, D=0, H=4, W=3, n=2"],
+    "pixel_difference_scan": ["B=1, D=4, H=5, W=14, N=4, n=2, channels_last=True", "B=1, D=33, H=3, W=4, N=8, n=2", "B=2, D=2, H=5, W=3, N=18, n=None", "B=1, D=0, H=2, W=3, N=2, n=2"],
 }
 RUN = """
 import torch

@@ -8,7 +8,7 @@ from ops.suite import layouts, upstream
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-OPS = ("bilinear_attention", "linear_cross_attention")
+OPS = ("bilinear_attention", "linear_cross_attention", "pixel_difference", "pixel_difference_scan")
 KERNELS = ("cuda_on_cpu", "triton_interpreter", "cuda", "triton")
 # Sizes at the tile edges of the kernels (32, 64, 128) that the specs' cases do not reach, and what must run there, by name and threads of a block.
 EDGES = {
@@ -31,7 +31,30 @@ EDGES = {
         "double": (dict(B=1, h=1, N=65, M=3, d=33, e=34), torch.float64, {"queries_kernel 256"}),
         "no feature": (dict(B=1, h=2, N=3, M=4, d=0, e=3, eps=0.5), torch.float32, {"forward_kernel 128", "keys_kernel 128"}),
     },
+    # Tiles of 8 rows, and of 32 columns x 8 channels, or 8 columns x 32 channels where these are innermost.
+    "pixel_difference": {
+        "one tile of columns": (dict(B=1, D=8, H=8, W=32, n=2), torch.float32, {"forward_kernel 256", "terms_kernel 256", "weights_kernel 256", "gather_kernel 256"}),
+        "past it": (dict(B=1, D=9, H=9, W=33, n=2), torch.float32, {"forward_kernel 256", "sums_kernel 256"}),
+        "one tile of channels": (dict(B=1, D=32, H=8, W=8, n=2, channels_last=True), torch.float32, {"forward_kernel 256", "gather_kernel 256"}),
+        "past that": (dict(B=1, D=33, H=9, W=9, n=2, channels_last=True), torch.float16, {"forward_kernel 256", "gather_kernel 256"}),
+        "any n": (dict(B=1, D=3, H=17, W=5, n=3), torch.float32, {"terms_kernel 256"}),
+        "double": (dict(B=1, D=3, H=9, W=7, n=2, channels_last=True), torch.float64, {"terms_kernel 256"}),
+    },
+    # Threads of a block: 32 for each four states, or for each one where N is no multiple of four or in double; at most 128, and the rest of N in another
+    # launch. Chunks of 64 steps forward, of 32 and more backward.
+    "pixel_difference_scan": {
+        "one chunk": (dict(B=1, D=4, H=8, W=8, N=4, n=2), torch.float32, {"scan_kernel 32", "reverse_kernel 32", "forward_kernel 256", "gather_kernel 256"}),
+        "chunks": (dict(B=1, D=3, H=5, W=13, N=16, n=2), torch.float32, {"ends_kernel 128", "chunks_kernel 128", "scan_kernel 128", "reverse_kernel 128"}),
+        "channel tiles": (dict(B=1, D=33, H=6, W=6, N=8, n=2), torch.float32, {"scan_kernel 64", "reverse_kernel 64", "maps_kernel 256"}),
+        "fours of channels": (dict(B=1, D=32, H=7, W=10, N=12, n=2, channels_last=True), torch.float32, {"scan_kernel 96"}),
+        "fours of halves": (dict(B=1, D=8, H=7, W=5, N=8, n=2, channels_last=True), torch.float16, {"scan_kernel 64"}),
+        "no fours of states": (dict(B=1, D=3, H=4, W=9, N=7, n=1), torch.float32, {"scan_kernel 128", "scan_kernel 96"}),
+        "two launches": (dict(B=1, D=3, H=7, W=10, N=20, n=None), torch.float32, {"scan_kernel 128", "scan_kernel 32", "reverse_kernel 32", "merge_kernel 256"}),
+        "double": (dict(B=1, D=2, H=6, W=7, N=5, n=2), torch.float64, {"scan_kernel 128", "scan_kernel 32"}),
+    },
 }
+# The arguments that have a batch.
+BATCHED = {"bilinear_attention": (0, 1, 3, 5), "linear_cross_attention": (0, 1, 2), "pixel_difference": (0,), "pixel_difference_scan": (0, 1, 3, 4)}
 
 
 @pytest.fixture(params=KERNELS)
@@ -128,17 +151,20 @@ def test_invalid_input(backend, spec):
 
 
 def test_results_do_not_depend_on_the_batch_and_reruns_are_bit_equal(backend, spec):
-    case = {"bilinear_attention": dict(B=3, C=2, L=9, M=70, E=4), "linear_cross_attention": dict(B=3, h=2, N=5, M=200, d=6, e=4)}[spec.op]
+    case = {"bilinear_attention": dict(B=3, C=2, L=9, M=70, E=4), "linear_cross_attention": dict(B=3, h=2, N=5, M=200, d=6, e=4),
+            "pixel_difference": dict(B=3, D=3, H=9, W=11, n=2), "pixel_difference_scan": dict(B=3, D=3, H=5, W=14, N=4, n=2)}[spec.op]
     args = spec.args(case, torch.float32)
     g = upstream(spec.reference(*args)).float()
     out, grads = run(backend, spec, args, g)
     again, grads_again = run(backend, spec, args, g)
     assert torch.equal(out, again) and all(torch.equal(x, y) for x, y in zip(grads, grads_again))
-    batched = [isinstance(a, Tensor) and a.dim() > 1 for a in args]
+    batched = [i in BATCHED[spec.op] and isinstance(a, Tensor) for i, a in enumerate(args)]
     one, one_grads = run(backend, spec, [a[1:2] if b else a for a, b in zip(args, batched)], g[1:2])
     assert torch.equal(one, out[1:2])
-    for x, y in zip(one_grads, grads):
-        assert y.dim() < 2 or torch.equal(x, y[1:2])
+    of_tensors = [batched[i] for i in spec.grads if isinstance(args[i], Tensor)]
+    assert len(of_tensors) == len(grads)
+    for x, y, b in zip(one_grads, grads, of_tensors):
+        assert not b or torch.equal(x, y[1:2])
 
 
 def test_gamma_zero_returns_the_residual_bit_for_bit(backend):
@@ -149,9 +175,10 @@ def test_gamma_zero_returns_the_residual_bit_for_bit(backend):
 
 
 def test_offsets_beyond_2_to_31(backend, spec):
-    sizes = {"bilinear_attention": dict(B=2, C=2, L=3, M=3, E=4), "linear_cross_attention": dict(B=2, h=2, N=3, M=3, d=4, e=4)}[spec.op]
+    sizes = {"bilinear_attention": dict(B=2, C=2, L=3, M=3, E=4), "linear_cross_attention": dict(B=2, h=2, N=3, M=3, d=4, e=4),
+             "pixel_difference": dict(B=2, D=2, H=3, W=4, n=2), "pixel_difference_scan": dict(B=2, D=2, H=3, W=4, N=2, n=2)}[spec.op]
     args = spec.args(sizes, torch.float16)
-    where = {"bilinear_attention": 3, "linear_cross_attention": 2}[spec.op]
+    where = {"bilinear_attention": 3, "linear_cross_attention": 2, "pixel_difference": 0, "pixel_difference_scan": 0}[spec.op]
     far = torch.empty(2**31 + 4096, dtype=torch.float16).as_strided((2, 2, 3, 4), (2**31 - 64, 512, 16, 1))  # only the pages written are taken
     far.copy_(args[where])
     g = upstream(spec.reference(*args)).half()
@@ -161,7 +188,9 @@ def test_offsets_beyond_2_to_31(backend, spec):
 
 
 @pytest.mark.parametrize("op, sizes", [("bilinear_attention", dict(B=2, C=2, L=9, M=9, E=5)), ("bilinear_attention", dict(B=1, C=2, L=66, M=3, E=3)),
-                                       ("linear_cross_attention", dict(B=2, h=1, N=130, M=140, d=3, e=35))])
+                                       ("linear_cross_attention", dict(B=2, h=1, N=130, M=140, d=3, e=35)),
+                                       ("pixel_difference", dict(B=2, D=9, H=9, W=10, n=2)), ("pixel_difference_scan", dict(B=1, D=33, H=5, W=13, N=8, n=2)),
+                                       ("pixel_difference_scan", dict(B=1, D=2, H=7, W=10, N=20, n=2, channels_last=True))])
 def test_the_order_of_threads_and_blocks_does_not_matter(op, sizes):
     """A barrier that is missing makes a result depend on which thread runs first."""
     b, spec = BACKENDS["cuda_on_cpu"], load_spec(op)
@@ -178,6 +207,25 @@ def test_the_order_of_threads_and_blocks_does_not_matter(op, sizes):
         finally:
             library.cpu_cuda_set_order(0)
         assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2))
+
+
+def test_a_scan_is_one_pass_where_chains_are_plenty_and_gives_the_same():
+    """98,304 chains of 66 steps in one pass, and half of them at a time in chunks; 64 steps are never cut."""
+    b, spec = BACKENDS["cuda_on_cpu"], load_spec("pixel_difference_scan")
+    if not b.available()[0]:
+        pytest.skip(b.available()[1])
+    log = cuda_on_cpu_library(spec.op).cpu_cuda_take_log
+
+    def forward(args):
+        log()
+        return b.forward(spec.op, *args), "chunks_kernel" in log().decode()
+
+    args = spec.args(dict(B=48, D=32, H=6, W=11, N=16, n=None, channels_last=True), torch.float32)
+    out, cut = forward(args)
+    assert not cut
+    halves = [forward([a[half] if i in BATCHED[spec.op] else a for i, a in enumerate(args)]) for half in (slice(0, 24), slice(24, 48))]
+    assert all(cut for _, cut in halves) and error(torch.cat([half for half, _ in halves]), out) < 1e-6
+    assert not forward(spec.args(dict(B=1, D=2, H=8, W=8, N=4, n=None), torch.float32))[1]
 
 
 def test_no_op_is_left_out():

@@ -17,18 +17,23 @@ TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.float16: "fp16", to
 SIZES = {
     "bilinear_attention": [dict(B=2, C=3, L=32, M=32, E=32), dict(B=1, C=2, L=65, M=70, E=67)],
     "linear_cross_attention": [dict(B=2, h=3, N=300, M=300, d=32, e=32), dict(B=1, h=2, N=5, M=7, d=130, e=65)],
+    "pixel_difference": [dict(B=2, D=33, H=20, W=17, n=2), dict(B=1, D=3, H=5, W=4, n=3)],
+    "pixel_difference_scan": [dict(B=2, D=32, H=16, W=16, N=16, n=2), dict(B=1, D=5, H=3, W=4, N=3, n=None)],
 }
 KERNELS = {
     "bilinear_attention": {"forward_kernel", "plane_kernel", "rows_kernel", "cols_kernel", "values_kernel", "sums_kernel"},
     "linear_cross_attention": {"state_kernel", "forward_kernel", "queries_kernel", "keys_kernel", "values_kernel", "sums_kernel"},
+    "pixel_difference": {"difference_kernel", "sources_kernel", "gather_kernel"},
+    "pixel_difference_scan": {"difference_kernel", "scan_kernel", "carry_kernel", "merge_kernel", "adjoint_kernel", "backward_kernel", "sources_kernel", "gather_kernel"},
 }
 
 
 def launches(op: str, dtype: torch.dtype, monkeypatch) -> dict:
-    """What one forward and backward of each size would launch: {(kernel, constants): (kernel, signature, constants)}."""
+    """What one forward and backward of each size would launch: {(kernel, constants): (kernel, signature, constants, options)}."""
     found = {}
 
     def record(self, *args, grid, warmup, **kwargs):
+        options = {"num_warps": kwargs.pop("num_warps")} if "num_warps" in kwargs else {}
         bound = inspect.signature(self.fn).bind(*args, **kwargs).arguments
         constants, signature = {}, {}
         for parameter in self.params:
@@ -41,7 +46,7 @@ def launches(op: str, dtype: torch.dtype, monkeypatch) -> dict:
                 signature[parameter.name] = "fp32"
             else:
                 signature[parameter.name] = "i32" if abs(value) < 2**31 else "i64"
-        found[(self.__name__, *map(str, constants.values()), *signature.values())] = (self, signature, constants)
+        found[(self.__name__, *map(str, constants.values()), *signature.values())] = (self, signature, constants, options)
 
     monkeypatch.setattr(JITFunction, "run", record)
     module, spec = import_module(f"irstd_ext.triton.{op}"), load_spec(op)
@@ -58,9 +63,9 @@ def launches(op: str, dtype: torch.dtype, monkeypatch) -> dict:
 def test_kernels_compile(op, dtype, capabilities, monkeypatch):
     found = launches(op, dtype, monkeypatch)
     assert {name for name, *_ in found} == KERNELS[op]
-    for kernel, signature, constants in found.values():
+    for kernel, signature, constants, options in found.values():
         for capability in capabilities:
-            compiled = triton.compile(ASTSource(kernel, signature, constexprs=constants), GPUTarget("cuda", capability, 32))
+            compiled = triton.compile(ASTSource(kernel, signature, constexprs=constants), GPUTarget("cuda", capability, 32), options=options)
             assert compiled.metadata.shared <= SHARED[capability], (kernel.__name__, constants)
             assert f"sm_{capability}" in compiled.asm["ptx"] and "tf32" not in compiled.asm["ptx"], kernel.__name__
 

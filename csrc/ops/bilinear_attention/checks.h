@@ -22,7 +22,7 @@ inline Sizes check(const char* op, const Tensor& q, const Tensor& k, const Tenso
   const std::pair<const char*, const Tensor*> small[] = {{"q", &q}, {"k", &k}, {"weight", &weight}, {"gamma", &gamma}};
   for (const auto& [name, t] : small) {
     check_same_device(op, name, *t, "value", value);
-    check_parameter_dtype(op, name, *t, value);
+    check_parameter_dtype(op, name, *t, "value", value);
   }
   return s;
 }
@@ -52,7 +52,7 @@ inline void check_bias(const char* op, const std::optional<Tensor>& bias, const 
   check_dim(op, "bias", *bias, 1, "[C]");
   check_size(op, "bias", *bias, 0, s.C, "C of value");
   check_same_device(op, "bias", *bias, "value", value);
-  check_parameter_dtype(op, "bias", *bias, value);
+  check_parameter_dtype(op, "bias", *bias, "value", value);
 }
 
 }  // namespace irstd::bilinear_attention

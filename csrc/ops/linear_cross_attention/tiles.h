@@ -1,11 +1,9 @@
 // Blocks of tokens as small dense tiles of the type computed in, from and to tensors of any layout and storage type.
 #pragma once
-#include <memory>
-#include <new>
 #include <type_traits>
-#include <vector>
 
 #include "common/panel.h"
+#include "common/scratch.h"
 
 namespace irstd::linear_cross_attention {
 
@@ -28,18 +26,6 @@ template <class T> struct Heads {
   T* p;
   int64_t h, stride_b, stride_h, token, feature;
   Plane<T> operator[](int64_t head) const { return {p + head / h * stride_b + head % h * stride_h, token, feature}; }
-};
-
-// Scratch memory, every part of it from a cache line on.
-template <class A> class Scratch {
-  struct Free { void operator()(A* p) const { ::operator delete(p, std::align_val_t(64)); } };
-  std::vector<std::unique_ptr<A, Free>> parts;
-
- public:
-  A* take(int64_t n) {
-    parts.emplace_back(static_cast<A*>(::operator new(sizeof(A) * n, std::align_val_t(64))));
-    return parts.back().get();
-  }
 };
 
 // Walks over the cache lines of a block of tokens and asks for one at a time, between other work: a block is pieces of many rows, which the hardware does

@@ -1,0 +1,44 @@
+// pixel_difference on CUDA: checks, workspace from torch's allocator, launch on torch's current stream.
+#include "ops/pixel_difference/cuda.h"
+
+#include "common/device.h"
+#include "ops/pixel_difference/checks.h"
+
+namespace irstd::pixel_difference {
+namespace {
+
+View view(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
+View target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
+
+Inputs inputs(const Tensor& u, const Tensor& weight, double gamma, const Sizes& s) {
+  return {dtype_of(u), s.B, s.D, s.H, s.W, s.n, view(u), weight.const_data_ptr(), gamma};
+}
+
+Tensor forward_cuda(const Tensor& u, const Tensor& W, double gamma) {
+  const Sizes s = check("pixel_difference", u, W);
+  const OnDevice device(u);
+  const Tensor out = torch::stable::empty_like(u), weight = dense(W, accum_dtype(u));
+  STD_CUDA_CHECK(forward(inputs(u, weight, gamma, s), target(out), device.stream));
+  return out;
+}
+
+std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& u, const Tensor& W, double gamma) {
+  const char* op = "pixel_difference_backward";
+  const Sizes s = check(op, u, W);
+  check_grad(op, grad, u);
+  const OnDevice device(u);
+  const Tensor du = torch::stable::empty_like(u), weight = dense(W, accum_dtype(u));
+  const Inputs in = inputs(u, weight, gamma, s);
+  const Tensor dW = torch::stable::new_empty(weight, {2, s.n, s.D}), workspace = torch::stable::new_empty(weight, {backward_workspace(in)});
+  STD_CUDA_CHECK(backward(in, view(grad), target(du), dW.mutable_data_ptr(), workspace.mutable_data_ptr(), device.stream));
+  return {du, torch::stable::to(dW, W.scalar_type())};
+}
+
+}  // namespace
+
+IRSTD_CUDA_KERNELS(m) {
+  m.impl("pixel_difference", TORCH_BOX(&forward_cuda));
+  m.impl("pixel_difference_backward", TORCH_BOX(&backward_cuda));
+}
+
+}  // namespace irstd::pixel_difference

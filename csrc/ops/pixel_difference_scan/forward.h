@@ -1,0 +1,82 @@
+// The recurrence forward. Per vector of channels, state and step: 9 operations for the decay (multiply, 3 for the reduction, 5 for the polynomial; the
+// clamps and the exponent run beside them) and 3 fused multiply-adds; the states of a block stay in registers over a chunk.
+#pragma once
+#include "ops/pixel_difference/stencil.h"
+#include "ops/pixel_difference_scan/walk.h"
+
+namespace irstd::pixel_difference_scan {
+
+// Steps [0, steps) of the states [first, first + Width). y [steps][lanes] gets their sum over j of C h (added where `more`), without it only h moves on.
+template <int Width, bool P, bool Y, class V> IRSTD_INLINE void advance(const Chunk<V>& c, int64_t steps, int64_t first, simd::lane_t<V>* y, bool more) {
+  constexpr int lanes = simd::lanes<V>, parts = Width < 4 ? Width : 4;
+  using A = simd::lane_t<V>;
+  A *state = c.h + first * lanes, *const rate2 = c.rate2 + first * lanes;
+  V h[Width];
+#pragma GCC unroll 16
+  for (int j = 0; j < Width; ++j) h[j] = simd::load<V>(state + j * lanes);
+  for (int64_t t = 0; t < steps; ++t) {
+    const V delta = simd::load<V>(c.delta + t * lanes), u = simd::load<V>(c.u + t * lanes), du = delta * u, p = P ? simd::load<V>(c.p + t * lanes) : V{}, time = c.time_of(delta);
+    const A *B = c.B + t * c.states.padded + first, *C = c.C + t * c.states.padded + first;
+    V sum[parts] = {};
+#pragma GCC unroll 16
+    for (int j = 0; j < Width; ++j) {
+      const V decay = simd::exp2(V(time * simd::load<V>(rate2 + j * lanes)));
+      h[j] = decay * h[j] + (P ? V(du * B[j] + p) : V(du * B[j]));
+      if constexpr (Y) sum[j % parts] += C[j] * h[j];
+    }
+    if constexpr (Y) {
+      V all = sum[0];
+      for (int i = 1; i < parts; ++i) all += sum[i];
+      simd::store(y + t * lanes, more ? V(simd::load<V>(y + t * lanes) + all) : V(all + c.skip * u));
+    }
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < Width; ++j) simd::store(state + j * lanes, h[j]);
+}
+
+template <bool Y, class V> IRSTD_INLINE void advance_all(const Chunk<V>& c, int64_t steps, simd::lane_t<V>* y) {
+  with_width<widest<sizeof(V)>>(c.states.width, [&]<int Width>() __attribute__((always_inline)) {
+    for (int64_t first = 0; first < c.states.padded; first += Width) {
+      if (c.call.weight) advance<Width, true, Y>(c, steps, first, y, first > 0);
+      else advance<Width, false, Y>(c, steps, first, y, first > 0);
+    }
+  });
+}
+
+// The neighbour term of a tile: [H, W, lanes] in `memory`.
+template <class V> IRSTD_INLINE void neighbour_term(const Call<simd::lane_t<V>>& call, int64_t image, int64_t d, int channels, Map<simd::lane_t<V>> p) {
+  using A = simd::lane_t<V>;
+  Scratch<A> memory;
+  Scratch<int64_t> places;
+  const auto u = in_lanes<V>(call.u.at(image, 0).from(d), call.H, call.W, channels, memory);
+  pixel_difference::with_stencil<V>(call.n, [&](const auto& stencil) __attribute__((always_inline)) { stencil.forward(p); }, call.H, call.W, call.n, u, call.weight + d, call.D,
+                                    channels, call.gamma, memory, places);
+}
+
+// y of one image and one vector of channels: the four directions, one after the other.
+template <class V> IRSTD_INLINE void forward_tile(const Call<simd::lane_t<V>>& call, const Maps<simd::lane_t<V>>& out, int64_t image, int64_t d, int channels) {
+  using A = simd::lane_t<V>;
+  constexpr int lanes = simd::lanes<V>;
+  const FlushDenormals flushing;
+  Scratch<A> memory;
+  Chunk<V> chunk(call, image, d, channels, states_of(call.N, widest<sizeof(V)>), memory);
+  if (call.weight) {
+    const Map<A> p{memory.take(call.H * call.W * lanes), call.W * lanes, lanes};
+    neighbour_term<V>(call, image, d, channels, p);
+    chunk.p_map = {p.p, p.h, p.w};
+  }
+  const Map<A> to = out.at(image, 0).from(d);
+  const Map<A> y = for_lanes<V>(to, call.H, call.W, channels, memory);
+  A* part = memory.take(kChunk * lanes);
+  for (int k = 0; k < kDirections; ++k) {
+    chunk.start(k);
+    for (int64_t i = 0; i < chunk.walk.chunks(); ++i) {
+      chunk.template read<false>(i, true);
+      advance_all<true>(chunk, chunk.walk.length(i), part);
+      add_channels<V>(chunk.walk, i, part, y, k == 0);
+    }
+  }
+  to_image<V>(y, to, call.H, call.W, channels);
+}
+
+}  // namespace irstd::pixel_difference_scan

@@ -1,0 +1,1 @@
+"""The calls of other libraries, expressed over the operators of this one."""

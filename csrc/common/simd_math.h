@@ -4,9 +4,25 @@
 
 namespace irstd::simd {
 
-// 2^x within 2 epsilons, exactly 1 at 0, for |x| <= 1e15 (1e39 in double): 2^n p, n the integer nearest x, p a polynomial (float: minimax of the relative
-// error, 9e-8; double: the series). Results below 2^-126 (2^-1022 in double) are 0, from 2^128 (2^1024) on infinite; NaN stays NaN. Far out x - n is no
-// longer below 1, but p is still finite, which is what the limit is for.
+// p of 2^x = 2^n p, n the integer nearest x and x = n + r: float: minimax of the relative error, 9e-8; double: the series. Exactly 1 at r = 0.
+template <class V> IRSTD_INLINE V exp2_mantissa(V r) {
+  V p;
+  if constexpr (sizeof(lane_t<V>) == 4) {
+    p = r * 1.3264727266e-3f + 9.6715127685e-3f;
+    p = p * r + 5.5507337443e-2f;
+    p = p * r + 2.4022242083e-1f;
+    p = p * r + 6.9314697760e-1f;
+  } else {
+    r *= 0.693147180559945309417;
+    p = r / 6227020800. + 1 / 479001600.;
+    constexpr double c[] = {1 / 39916800., 1 / 3628800., 1 / 362880., 1 / 40320., 1 / 5040., 1 / 720., 1 / 120., 1 / 24., 1 / 6., 0.5, 1.};
+    for (double k : c) p = p * r + k;
+  }
+  return p * r + 1;
+}
+
+// 2^x within 2 epsilons, exactly 1 at 0, for |x| <= 1e15 (1e39 in double). Results below 2^-126 (2^-1022 in double) are 0, from 2^128 (2^1024) on infinite;
+// NaN stays NaN. Far out x - n is no longer below 1, but p is still finite, which is what the limit is for.
 template <class V> IRSTD_INLINE V exp2(V x) {
   constexpr bool single = sizeof(lane_t<V>) == 4;
   using Int = std::conditional_t<single, int32_t, int64_t>;
@@ -18,19 +34,17 @@ template <class V> IRSTD_INLINE V exp2(V x) {
   I bits = (I)shifted;
   bits = bits < zero ? I{} + zero : bits;
   bits = bits > zero + most ? I{} + (zero + most) : bits;
-  V r = x - (shifted - magic), p;
-  if constexpr (single) {
-    p = r * 1.3264727266e-3f + 9.6715127685e-3f;
-    p = p * r + 5.5507337443e-2f;
-    p = p * r + 2.4022242083e-1f;
-    p = p * r + 6.9314697760e-1f;
-  } else {
-    r *= 0.693147180559945309417;
-    p = r / 6227020800. + 1 / 479001600.;
-    constexpr double c[] = {1 / 39916800., 1 / 3628800., 1 / 362880., 1 / 40320., 1 / 5040., 1 / 720., 1 / 120., 1 / 24., 1 / 6., 0.5, 1.};
-    for (double k : c) p = p * r + k;
-  }
-  return (p * r + 1) * (V)(bits << mantissa);
+  return exp2_mantissa(V(x - (shifted - magic))) * (V)(bits << mantissa);
+}
+
+// The same for |x| <= exp2_reach, in five operations less: n is added to the exponent of p.
+template <class V> inline constexpr lane_t<V> exp2_reach = sizeof(lane_t<V>) == 4 ? 125 : 1021;
+template <class V> IRSTD_INLINE V exp2_near(V x) {
+  constexpr bool single = sizeof(lane_t<V>) == 4;
+  using I = vec<std::conditional_t<single, int32_t, int64_t>, int(sizeof(V))>;
+  constexpr lane_t<V> magic = single ? lane_t<V>(12582912) : lane_t<V>(6755399441055744);
+  const V shifted = x + magic;
+  return (V)((I)exp2_mantissa(V(x - (shifted - magic))) + ((I)shifted << (single ? 23 : 52)));
 }
 
 // log(1 + z) for 0 <= z <= 1, with every digit for small z too: 2 atanh(s), s = z / (2 + z) <= 1/3.

@@ -35,18 +35,17 @@ template <class V> struct Reverse {
   }
 
   // States [first, first + Few) of the chunk whose states at its start are `from`.
-  template <int Few, bool P> IRSTD_INLINE void few(int64_t steps, int64_t first, const A* from, A* dA) const {
-    const A* rate2 = c.rate2 + first * lanes;
+  template <int Few, bool P, bool Near> IRSTD_INLINE void few(int64_t steps, int64_t first, const A* from, A* dA) const {
     {
       V h[Few];
 #pragma GCC unroll 4
       for (int j = 0; j < Few; ++j) simd::store(states + j * lanes, h[j] = simd::load<V>(from + (first + j) * lanes));
       for (int64_t t = 0; t < steps; ++t) {
-        const V delta = simd::load<V>(c.delta + t * lanes), in = delta * simd::load<V>(c.u + t * lanes), p = P ? simd::load<V>(c.p + t * lanes) : V{}, time = c.time_of(delta);
-        const A* B = c.B + t * padded + first;
+        const V delta = simd::load<V>(c.delta + t * lanes), in = delta * simd::load<V>(c.u + t * lanes), p = P ? simd::load<V>(c.p + t * lanes) : V{}, time = Near ? delta : c.time_of(delta);
+        const A* B = c.B + t * 2 * padded + first;
 #pragma GCC unroll 4
         for (int j = 0; j < Few; ++j) {
-          const V a = simd::exp2(V(time * simd::load<V>(rate2 + j * lanes)));
+          const V a = c.template decay<Near>(time, first + j);
           h[j] = a * h[j] + (P ? V(in * B[j] + p) : V(in * B[j]));
           simd::store(decay + (t * Few + j) * lanes, a);
           simd::store(states + ((t + 1) * Few + j) * lanes, h[j]);
@@ -58,7 +57,7 @@ template <class V> struct Reverse {
     for (int j = 0; j < Few; ++j) g[j] = simd::load<V>(carry + (first + j) * lanes);
     for (int64_t t = steps - 1; t >= 0; --t) {
       const V delta = simd::load<V>(c.delta + t * lanes), u = simd::load<V>(c.u + t * lanes), in = delta * u, dy = simd::load<V>(grad + t * lanes);
-      const A *B = c.B + t * padded + first, *C = c.C + t * padded + first;
+      const A *B = c.B + t * 2 * padded + first, *C = c.C + t * 2 * padded + first;
       V gB{}, rated{}, sum{}, across[2 * Few];
 #pragma GCC unroll 4
       for (int j = 0; j < Few; ++j) {
@@ -67,7 +66,7 @@ template <class V> struct Reverse {
         const V decayed = gj * (a * simd::load<V>(states + (t * Few + j) * lanes));  // g hp
         across[j] = gj * in, across[Few + j] = dy * now;
         gB += gj * B[j];
-        rated += decayed * simd::load<V>(rate2 + j * lanes);
+        rated += decayed * simd::load<V>(c.rate2 + (first + j) * lanes);
         dAs[j] += delta * decayed;
         sum += gj;
         g[j] = a * gj;
@@ -100,23 +99,25 @@ template <class V> struct Reverse {
     c.start(k);
     for (int64_t i = 0; i < c.walk.chunks(); ++i) {
       std::memcpy(kept + i * padded * lanes, c.h, padded * lanes * sizeof(A));
-      if (i + 1 == c.walk.chunks()) break;
-      c.template read<false>(i, false);
-      advance_all<false>(c, c.walk.length(i), (A*)nullptr);
+      c.template read<true>(i);
+      if (i + 1 < c.walk.chunks()) advance_all<false>(c, c.walk.length(i), (A*)nullptr);
     }
     std::fill_n(carry, padded * lanes, A(0));
     std::fill_n(out.dA, padded * lanes, A(0));
     V dskip{}, dbias{};
     for (int64_t i = c.walk.chunks() - 1; i >= 0; --i) {
       const int64_t steps = c.walk.length(i);
-      c.template read<true>(i, true);
+      c.use(i);
+      prefetch(c.walk, i - 1, out.grad.at(c.image, 0).from(c.d), c.channels * sizeof(A));
       read_channels<V>(c.walk, i, out.grad.at(c.image, 0).from(c.d), c.channels, grad);
       const A* from = kept + i * padded * lanes;
       with_width<4>(std::min<int64_t>(4, c.states.width), [&]<int Few>() __attribute__((always_inline)) {
-        for (int64_t first = 0; first < padded; first += Few) {
-          if (c.call.weight) few<Few, true>(steps, first, from, out.dA);
-          else few<Few, false>(steps, first, from, out.dA);
-        }
+        c.with_near([&]<bool Near>() __attribute__((always_inline)) {
+          for (int64_t first = 0; first < padded; first += Few) {
+            if (c.call.weight) few<Few, true, Near>(steps, first, from, out.dA);
+            else few<Few, false, Near>(steps, first, from, out.dA);
+          }
+        });
       });
       V skips{}, biases{};  // of this chunk: sums of sums lose fewer digits
       for (int64_t t = 0; t < steps; ++t) {

@@ -35,6 +35,10 @@ struct Inputs {
   }
 };
 
+// Images that are worked on together: enough tasks for the threads, and no more memory than that takes.
+int64_t images_at_once(int64_t B, int64_t tiles) { return std::min(B, (16 + tiles - 1) / tiles); }
+States states_here(int64_t N) { return states_of(N, simd::width() == 64 ? widest<64> : simd::width() == 32 ? widest<32> : widest<16>); }
+
 Tensor forward(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C, const Optional& D_skip, const Optional& delta_bias, const Optional& W,
                double gamma, bool delta_softplus) {
   const Arguments arguments{u, delta, A, B, C, D_skip, delta_bias, W};
@@ -46,7 +50,13 @@ Tensor forward(const Tensor& u, const Tensor& delta, const Tensor& A, const Tens
     using A = typename decltype(tag)::type;
     const auto call = in.call<A>(s, gamma, delta_softplus);
     const auto out = maps<A>(y.work);
-    for_tiles<A>(s.B, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) { forward_tile<V>(call, out, b, d, channels); });
+    const int64_t lanes = simd::width() / sizeof(A), group = images_at_once(s.B, (s.D + lanes - 1) / lanes);
+    InOrder<A> in_order(group, s.H * s.W, states_here(s.N).padded);
+    for (int64_t first = 0; first < s.B; first += group) {
+      const int64_t images = std::min(group, s.B - first);
+      in_order.fill(call, first, images);
+      for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) { forward_tile<V>(call, in_order, out, first, b, d, channels); });
+    }
   });
   return y.finish();
 }
@@ -61,7 +71,7 @@ template <class A> struct Buffers {
   double* dW;                     // of all: [image][tile][2 n][lanes]
 
   Buffers(const Call<A>& c, int64_t B, int64_t lanes, int64_t padded)
-      : tiles((c.D + lanes - 1) / lanes), lanes(lanes), padded(padded), steps(c.H * c.W), images(std::min(B, (16 + tiles - 1) / tiles)) {
+      : tiles((c.D + lanes - 1) / lanes), lanes(lanes), padded(padded), steps(c.H * c.W), images(images_at_once(B, tiles)) {
     const int64_t plane = images * tiles * steps * lanes;
     p = c.weight ? memory.take(plane) : nullptr;
     dp = c.weight ? memory.take(plane) : nullptr;
@@ -120,11 +130,13 @@ template <class A> Eight backward_of(const Tensor& grad, const Arguments& a, con
   Result du(a.u), ddelta(a.delta), dB(a.B), dC(a.C);
   const auto du_maps = maps<A>(du.work), dB_maps = maps<A>(dB.work), dC_maps = maps<A>(dC.work);
   const int64_t lanes = simd::width() / sizeof(A);
-  const States states = states_of(s.N, simd::width() == 64 ? widest<64> : simd::width() == 32 ? widest<32> : widest<16>);
+  const States states = states_here(s.N);
   Buffers<A> buffers(call, s.B, lanes, states.padded);
+  InOrder<A> in_order(buffers.images, buffers.steps, states.padded);
   const int64_t tiles = buffers.tiles;
   for (int64_t first = 0; first < s.B; first += buffers.images) {
     const int64_t images = std::min(buffers.images, s.B - first);
+    in_order.fill(call, first, images);
     auto target = [&]<class V>(int64_t b, int64_t d) __attribute__((always_inline)) {
       if (!buffers.du) return du_maps.at(first + b, 0).from(d);
       return buffers.plane(buffers.du, b * tiles + d / lanes, s.W);
@@ -138,7 +150,7 @@ template <class A> Eight backward_of(const Tensor& grad, const Arguments& a, con
         const FlushDenormals flushing;
         const int64_t task = b * tiles + d / lanes, own = ((first + b) * kDirections + k) * tiles + d / lanes;
         Scratch<A> memory;
-        Chunk<V> chunk(call, first + b, d, channels, states, memory);
+        Chunk<V> chunk(call, first + b, d, channels, states, in_order, b, true, memory);
         Gradients<A> out{maps<const A>(dy), maps<A>(ddelta.work), buffers.dB + task * buffers.steps * states.padded, buffers.dC + task * buffers.steps * states.padded,
                             buffers.dA + own * states.padded * lanes, buffers.dskip + own * lanes, buffers.dbias + own * lanes, target.template operator()<V>(b, d), {}};
         if (a.W) {

@@ -7,21 +7,20 @@
 namespace irstd::pixel_difference_scan {
 
 // Steps [0, steps) of the states [first, first + Width). y [steps][lanes] gets their sum over j of C h (added where `more`), without it only h moves on.
-template <int Width, bool P, bool Y, class V> IRSTD_INLINE void advance(const Chunk<V>& c, int64_t steps, int64_t first, simd::lane_t<V>* y, bool more) {
+template <int Width, bool P, bool Y, bool Near, class V> IRSTD_INLINE void advance(const Chunk<V>& c, int64_t steps, int64_t first, simd::lane_t<V>* y, bool more) {
   constexpr int lanes = simd::lanes<V>, parts = Width < 4 ? Width : 4;
   using A = simd::lane_t<V>;
-  A *state = c.h + first * lanes, *const rate2 = c.rate2 + first * lanes;
+  A* state = c.h + first * lanes;
   V h[Width];
 #pragma GCC unroll 16
   for (int j = 0; j < Width; ++j) h[j] = simd::load<V>(state + j * lanes);
   for (int64_t t = 0; t < steps; ++t) {
-    const V delta = simd::load<V>(c.delta + t * lanes), u = simd::load<V>(c.u + t * lanes), du = delta * u, p = P ? simd::load<V>(c.p + t * lanes) : V{}, time = c.time_of(delta);
-    const A *B = c.B + t * c.states.padded + first, *C = c.C + t * c.states.padded + first;
+    const V delta = simd::load<V>(c.delta + t * lanes), u = simd::load<V>(c.u + t * lanes), du = delta * u, p = P ? simd::load<V>(c.p + t * lanes) : V{}, time = Near ? delta : c.time_of(delta);
+    const A *B = c.B + t * 2 * c.states.padded + first, *C = c.C + t * 2 * c.states.padded + first;
     V sum[parts] = {};
 #pragma GCC unroll 16
     for (int j = 0; j < Width; ++j) {
-      const V decay = simd::exp2(V(time * simd::load<V>(rate2 + j * lanes)));
-      h[j] = decay * h[j] + (P ? V(du * B[j] + p) : V(du * B[j]));
+      h[j] = c.template decay<Near>(time, first + j) * h[j] + (P ? V(du * B[j] + p) : V(du * B[j]));
       if constexpr (Y) sum[j % parts] += C[j] * h[j];
     }
     if constexpr (Y) {
@@ -36,10 +35,12 @@ template <int Width, bool P, bool Y, class V> IRSTD_INLINE void advance(const Ch
 
 template <bool Y, class V> IRSTD_INLINE void advance_all(const Chunk<V>& c, int64_t steps, simd::lane_t<V>* y) {
   with_width<widest<sizeof(V)>>(c.states.width, [&]<int Width>() __attribute__((always_inline)) {
-    for (int64_t first = 0; first < c.states.padded; first += Width) {
-      if (c.call.weight) advance<Width, true, Y>(c, steps, first, y, first > 0);
-      else advance<Width, false, Y>(c, steps, first, y, first > 0);
-    }
+    c.with_near([&]<bool Near>() __attribute__((always_inline)) {
+      for (int64_t first = 0; first < c.states.padded; first += Width) {
+        if (c.call.weight) advance<Width, true, Y, Near>(c, steps, first, y, first > 0);
+        else advance<Width, false, Y, Near>(c, steps, first, y, first > 0);
+      }
+    });
   });
 }
 
@@ -54,12 +55,14 @@ template <class V> IRSTD_INLINE void neighbour_term(const Call<simd::lane_t<V>>&
 }
 
 // y of one image and one vector of channels: the four directions, one after the other.
-template <class V> IRSTD_INLINE void forward_tile(const Call<simd::lane_t<V>>& call, const Maps<simd::lane_t<V>>& out, int64_t image, int64_t d, int channels) {
+template <class V> IRSTD_INLINE void forward_tile(const Call<simd::lane_t<V>>& call, const InOrder<simd::lane_t<V>>& in_order, const Maps<simd::lane_t<V>>& out, int64_t first,
+                                                   int64_t of_group, int64_t d, int channels) {
   using A = simd::lane_t<V>;
   constexpr int lanes = simd::lanes<V>;
   const FlushDenormals flushing;
+  const int64_t image = first + of_group;
   Scratch<A> memory;
-  Chunk<V> chunk(call, image, d, channels, states_of(call.N, widest<sizeof(V)>), memory);
+  Chunk<V> chunk(call, image, d, channels, states_of(call.N, widest<sizeof(V)>), in_order, of_group, false, memory);
   if (call.weight) {
     const Map<A> p{memory.take(call.H * call.W * lanes), call.W * lanes, lanes};
     neighbour_term<V>(call, image, d, channels, p);
@@ -71,7 +74,7 @@ template <class V> IRSTD_INLINE void forward_tile(const Call<simd::lane_t<V>>& c
   for (int k = 0; k < kDirections; ++k) {
     chunk.start(k);
     for (int64_t i = 0; i < chunk.walk.chunks(); ++i) {
-      chunk.template read<false>(i, true);
+      chunk.template read<false>(i);
       advance_all<true>(chunk, chunk.walk.length(i), part);
       add_channels<V>(chunk.walk, i, part, y, k == 0);
     }

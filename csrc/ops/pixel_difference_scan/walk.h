@@ -1,6 +1,9 @@
 // What the scan reads for one image and one vector of channels, copied in scan order a chunk of steps at a time: the recurrence then runs over dense
 // memory whatever the direction and the strides, and nothing is transposed as a whole.
 #pragma once
+#include <bit>
+#include <limits>
+
 #include "common/simd_math.h"
 #include "common/tile_lanes.h"
 #include "ops/pixel_difference_scan/math.h"
@@ -58,16 +61,14 @@ template <class V> IRSTD_INLINE void add_channels(const Walk& walk, int64_t chun
   });
 }
 
-// [steps][width] <- the first `count` states at every step (the innermost axis of B and C, stride `inner`), zeros beyond.
-template <class A> IRSTD_INLINE void read_states(const Walk& walk, int64_t chunk, Map<const A> map, int64_t inner, int64_t count, int64_t width, A* out) {
+// Asks for the memory of a chunk that is read later: at the strides of an image the processor does not foresee it. bytes: at every step.
+template <class A> IRSTD_INLINE void prefetch(const Walk& walk, int64_t chunk, Map<const A> map, int64_t bytes) {
+  if (chunk < 0 || chunk >= walk.chunks()) return;
   const int64_t stride = walk.stride(map);
-  walk.pieces(chunk, [&](int64_t t, Pixel at, int64_t steps) __attribute__((always_inline)) {
+  walk.pieces(chunk, [&](int64_t, Pixel at, int64_t steps) __attribute__((always_inline)) {
     const A* p = map.at(at.row, at.column);
-    for (int64_t i = 0; i < steps; ++i, p += stride) {
-      A* row = out + (t + i) * width;
-      if (inner == 1 && count == width) std::memcpy(row, p, width * sizeof(A));
-      else for (int64_t j = 0; j < width; ++j) row[j] = j < count ? p[j * inner] : A(0);
-    }
+    for (int64_t i = 0; i < steps; ++i, p += stride)
+      for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch((const char*)p + byte);
   });
 }
 
@@ -96,6 +97,40 @@ inline States states_of(int64_t N, int most) {
   return {width, (N + width - 1) / width * width};
 }
 
+// B and C of a group of images in scan order, copied once for all of its channels: [image][direction][step][B, C][padded], zeros beyond N.
+template <class A> struct InOrder {
+  int64_t steps, padded;
+  Scratch<A> memory;
+  A* p;
+  InOrder(int64_t images, int64_t steps, int64_t padded) : steps(steps), padded(padded), p(memory.take(images * kDirections * steps * 2 * padded)) {}
+  const A* of(int64_t image, int k) const { return p + (image * kDirections + k) * steps * 2 * padded; }
+
+  void fill(const Call<A>& call, int64_t first, int64_t images) {
+    const int64_t chunks = Walk{0, call.H, call.W}.chunks(), rows = images * kDirections * chunks;
+    torch::stable::parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t chunk = i % chunks, image = i / chunks / kDirections;
+        const Walk walk{int(i / chunks % kDirections), call.H, call.W};
+        A* out = p + ((i / chunks) * steps + chunk * kChunk) * 2 * padded;
+        copy(walk, chunk, call.B.at(first + image, walk.k), call.B.inner, call.N, out);
+        copy(walk, chunk, call.C.at(first + image, walk.k), call.C.inner, call.N, out + padded);
+      }
+    });
+  }
+  void copy(const Walk& walk, int64_t chunk, Map<const A> map, int64_t inner, int64_t N, A* out) const {
+    const int64_t stride = walk.stride(map);
+    walk.pieces(chunk, [&](int64_t t, Pixel at, int64_t count) {
+      const A* from = map.at(at.row, at.column);
+      A* row = out + t * 2 * padded;
+      for (int64_t i = 0; i < count; ++i, from += stride, row += 2 * padded) {
+        if (inner == 1 && N == 16) std::memcpy(row, from, 16 * sizeof(A));
+        else for (int64_t j = 0; j < N; ++j) row[j] = from[j * inner];
+        for (int64_t j = N; j < padded; ++j) row[j] = A(0);
+      }
+    });
+  }
+};
+
 // f.operator()<Width>() for the run-time width.
 template <int Most, class F> IRSTD_INLINE void with_width(int64_t width, const F& f) {
   if (width == 1) return f.template operator()<1>();
@@ -114,7 +149,23 @@ struct FlushDenormals {
 #endif
 };
 
-// One chunk of one direction in scan order, and the constants of that direction.
+// The largest magnitude seen, NaN counting as the largest of all: as integers, floating-point numbers without their sign are in order.
+template <class V> struct Largest {
+  using Int = std::conditional_t<sizeof(simd::lane_t<V>) == 4, int32_t, int64_t>;
+  using I = simd::vec<Int, int(sizeof(V))>;
+  I bits{};
+  IRSTD_INLINE void see(V v) {
+    const I x = (I)v & std::numeric_limits<Int>::max();
+    bits = bits > x ? bits : x;
+  }
+  IRSTD_INLINE simd::lane_t<V> found() const {
+    Int most = bits[0];
+    for (int l = 1; l < simd::lanes<V>; ++l) most = std::max<Int>(most, bits[l]);
+    return std::bit_cast<simd::lane_t<V>>(most);
+  }
+};
+
+// One direction of an image and a vector of channels: what it reads, in scan order, and the constants. The chunks hold one place each, or all the same one.
 template <class V> struct Chunk {
   using A = simd::lane_t<V>;
   static constexpr int lanes = simd::lanes<V>;
@@ -123,19 +174,25 @@ template <class V> struct Chunk {
   int64_t image, d;
   int channels;
   States states;
-  Map<const A> p_map{};                 // the neighbour term, where there is one
-  A *u, *delta, *slope, *p;             // [steps][lanes]; slope: of the softplus
-  A *B, *C;                             // [steps][padded]
-  A *rate2, *h;                         // [padded][lanes]: A log2(e); the states
+  int64_t places;
+  const InOrder<A>& in_order;
+  int64_t of_group;                                // the image's number in in_order
+  Map<const A> p_map{};                            // the neighbour term, where there is one
+  A *all_u, *all_delta, *all_slope, *all_p, *most; // [places][kChunk][lanes]; slope: of the softplus; most: the longest step of each chunk
+  A *rate2, *h;                                    // [padded][lanes]: A log2(e); the states
   V skip{}, bias{};
+  A steepest = 0;                                  // largest |rate2|
+  // The chunk in work.
+  A *u, *delta, *slope, *p;
+  const A *B, *C;                                  // at steps of 2 padded
+  bool near = false;                               // whether delta rate2 stays within exp2_reach
 
-  Chunk(const Call<A>& call, int64_t image, int64_t d, int channels, States states, Scratch<A>& memory)
-      : call(call), walk{0, call.H, call.W}, image(image), d(d), channels(channels), states(states) {
-    A* all = memory.take(kChunk * (4 * lanes + 2 * states.padded) + 2 * states.padded * lanes);
-    auto take = [&](int64_t n) { A* at = all; all += n; return at; };
-    u = take(kChunk * lanes), delta = take(kChunk * lanes), slope = take(kChunk * lanes), p = take(kChunk * lanes);
-    rate2 = take(states.padded * lanes), h = take(states.padded * lanes);
-    B = take(kChunk * states.padded), C = take(kChunk * states.padded);
+  Chunk(const Call<A>& call, int64_t image, int64_t d, int channels, States states, const InOrder<A>& in_order, int64_t of_group, bool keep, Scratch<A>& memory)
+      : call(call), walk{0, call.H, call.W}, image(image), d(d), channels(channels), states(states), places(keep ? walk.chunks() : 1), in_order(in_order), of_group(of_group) {
+    const int64_t plane = places * kChunk * lanes;
+    all_u = memory.take((call.weight ? 4 : 3) * plane + 2 * states.padded * lanes + places);
+    all_delta = all_u + plane, all_slope = all_delta + plane, rate2 = all_slope + plane, h = rate2 + states.padded * lanes, all_p = h + states.padded * lanes;
+    most = all_p + (call.weight ? plane : 0);
   }
 
   IRSTD_INLINE void start(int k) {
@@ -143,6 +200,9 @@ template <class V> struct Chunk {
     const int64_t row = k * call.D + d;
     for (int64_t j = 0; j < states.padded; ++j)
       for (int l = 0; l < lanes; ++l) rate2[j * lanes + l] = j < call.N && l < channels ? bounded(call.rate[(row + l) * call.N + j] * A(kLog2e), kSteepest) : A(0);
+    Largest<V> largest;
+    for (int64_t j = 0; j < states.padded; ++j) largest.see(simd::load<V>(rate2 + j * lanes));
+    steepest = largest.found();
     skip = call.skip ? load_channels<V>(call.skip + row, channels) : V{};
     bias = call.bias ? load_channels<V>(call.bias + row, channels) : V{};
     std::fill_n(h, states.padded * lanes, A(0));
@@ -155,19 +215,47 @@ template <class V> struct Chunk {
     return x < -most ? X{} - most : x;
   }
   IRSTD_INLINE static V time_of(V delta) { return bounded(delta, kLongest); }
+  // exp(delta A), for a time from time_of(). Near: where all of the chunk is.
+  template <bool Near> IRSTD_INLINE V decay(V time, int64_t state) const {
+    const V x = time * simd::load<V>(rate2 + state * lanes);
+    return Near ? simd::exp2_near(x) : simd::exp2(x);
+  }
+  // f.operator()<Near>(): the quick form only for the vectors that are worth their code.
+  template <class F> IRSTD_INLINE void with_near(const F& f) const {
+    if constexpr (sizeof(A) == 4 && sizeof(V) > 16)
+      if (near) return f.template operator()<true>();
+    f.template operator()<false>();
+  }
 
-  template <bool Slope> IRSTD_INLINE void read(int64_t chunk, bool with_C) {
+  // Turns to a chunk that has been read.
+  IRSTD_INLINE void use(int64_t chunk) {
+    const int64_t place = places == 1 ? 0 : chunk, at = place * kChunk * lanes;
+    u = all_u + at, delta = all_delta + at, slope = all_slope + at, p = all_p + at;
+    B = in_order.of(of_group, walk.k) + chunk * kChunk * 2 * states.padded, C = B + states.padded;
+    near = most[place] * steepest <= simd::exp2_reach<V>;
+  }
+
+  template <bool Slope> IRSTD_INLINE void read(int64_t chunk) {
+    const auto deltas = call.delta.at(image, walk.k).from(d);
+    prefetch(walk, chunk + 1, call.u.at(image, 0).from(d), channels * sizeof(A));
+    prefetch(walk, chunk + 1, deltas, channels * sizeof(A));
+    use(chunk);
     read_channels<V>(walk, chunk, call.u.at(image, 0).from(d), channels, u);
-    read_channels<V>(walk, chunk, call.delta.at(image, walk.k).from(d), channels, delta);
-    const int64_t steps = walk.length(chunk);
-    for (int64_t t = 0; t < steps; ++t) {
-      const V raw = simd::load<V>(delta + t * lanes) + bias;
-      if constexpr (Slope) simd::store(slope + t * lanes, call.softplus ? simd::logistic(raw) : V{} + 1);
-      simd::store(delta + t * lanes, call.softplus ? simd::softplus(raw) : raw);
-    }
     if (call.weight) read_channels<V>(walk, chunk, p_map, lanes, p);
-    read_states(walk, chunk, call.B.at(image, walk.k), call.B.inner, call.N, states.padded, B);
-    if (with_C) read_states(walk, chunk, call.C.at(image, walk.k), call.C.inner, call.N, states.padded, C);
+    Largest<V> longest;
+    const int64_t stride = walk.stride(deltas);
+    walk.pieces(chunk, [&](int64_t t, Pixel at, int64_t count) __attribute__((always_inline)) {
+      const A* from = deltas.at(at.row, at.column);
+      for (int64_t i = 0; i < count; ++i, ++t) {
+        const V raw = load_channels<V>(from + i * stride, channels) + bias;
+        if constexpr (Slope) simd::store(slope + t * lanes, call.softplus ? simd::logistic(raw) : V{} + 1);
+        const V step = call.softplus ? simd::softplus(raw) : raw;
+        simd::store(delta + t * lanes, step);
+        longest.see(step);
+      }
+    });
+    most[places == 1 ? 0 : chunk] = longest.found();
+    use(chunk);
   }
 };
 

@@ -30,4 +30,5 @@ test: install
 
 bench: EXTRAS = test
 bench: install
-	cd benchmarks && $(abspath $(PY)) run.py -k "not Targets" && $(abspath $(PY)) run.py targets -k Targets && $(abspath $(PY)) bench_models.py && $(abspath $(PY)) tables.py
+	cd benchmarks && $(abspath $(PY)) run.py -k "not Targets and not PixelDifference" && $(abspath $(PY)) run.py pixel_difference -k PixelDifference \
+	  && $(abspath $(PY)) run.py targets -k Targets && $(abspath $(PY)) bench_models.py && $(abspath $(PY)) bench_backends.py irmamba paper && $(abspath $(PY)) tables.py

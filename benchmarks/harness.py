@@ -12,6 +12,11 @@ class OpBench:
     spec: OpSpec
     native = None  # the best composition of ready-made PyTorch operators, same signature
     compiled = True  # whether torch.compile of the reference is a baseline
+    rounds = ROUNDS
+
+    def extra(self, info: dict) -> dict:
+        """More figures for a row of results, from those it has."""
+        return {}
 
     def pytest_generate_tests(self, metafunc):
         metafunc.parametrize("threads", [1, 2], ids=lambda t: f"{t}thread")
@@ -42,11 +47,12 @@ class OpBench:
                     call()
                     times[name].append(time.perf_counter() - start)
 
-            benchmark.pedantic(ext, setup=others, rounds=ROUNDS, warmup_rounds=2)
+            benchmark.pedantic(ext, setup=others, rounds=self.rounds, warmup_rounds=2)
             own = list(benchmark.stats.stats.data)
             flops = spec.flops(sizes) + (spec.backward_flops(sizes) if mode != "forward" else 0)
-            benchmark.extra_info.update(op=spec.op, case=case, mode=mode, threads=threads, sizes=dict(sizes), dtype="float32", flops=flops, ext=bench.summary(own),
-                                        bytes=spec.bytes(sizes, 4), gemm_flops_per_s=bench.gemm_rate(), copy_bytes_per_s=bench.copy_rate(), **{n: bench.summary(t[-ROUNDS:]) for n, t in times.items()}, **errors)
+            info = dict(op=spec.op, case=case, mode=mode, threads=threads, sizes=dict(sizes), dtype="float32", flops=flops, bytes=spec.bytes(sizes, 4), ext=bench.summary(own),
+                        gemm_flops_per_s=bench.gemm_rate(), copy_bytes_per_s=bench.copy_rate(), **{n: bench.summary(t[-self.rounds:]) for n, t in times.items()}, **errors)
+            benchmark.extra_info.update(info, **self.extra(info))
         finally:
             torch.set_num_threads(before)
 

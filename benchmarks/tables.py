@@ -87,7 +87,16 @@ def training_table(result: dict) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"ops": ("cpu.json", ops_table), "targets": ("targets.json", targets_table), "models": ("models.json", models_table), "training": ("train_sgem_unet_tiny_nuaa.json", training_table)}
+def backends_table(result: dict) -> str:
+    lines = ["| network | preset | what | batch | ms | ms, reference | times | bound | operators' share |", "|---|---|---|---|---|---|---|---|---|"]
+    for r in result["rows"]:
+        lines.append(f"| `{result['network']}` | {result['preset']} | {r['mode']}, {r['size']}x{r['size']} | {r['batch']} | {r['ext_ms']:.0f} | {r['reference_ms']:.0f} | {r['ratio']:.1f} | {r['amdahl_bound']:.1f} |"
+                     f" {100 * r['operator_share']:.0f} % |")
+    machine = result["machine"]
+    return "\n".join([f"{machine['cpu']}, {machine['threads']} threads, torch {result['torch']}, float32, commit {result['commit']}; medians. Bound: if the operators took no time at all.", "", *lines])
+
+
+TABLES = {"ops": ("cpu.json", ops_table), "pixel_difference": ("pixel_difference.json", ops_table), "backends": ("backends_irmamba_paper.json", backends_table), "targets": ("targets.json", targets_table), "models": ("models.json", models_table), "training": ("train_sgem_unet_tiny_nuaa.json", training_table)}
 
 
 def render(text: str) -> str:

@@ -38,7 +38,7 @@ def check_same_dtype(op: str, name: str, t: Tensor, other: str, u: Tensor) -> No
 
 def check_same_device(op: str, name: str, t: Tensor, other: str, u: Tensor) -> None:
     if t.device != u.device:
-        raise RuntimeError(f"{op}: {name} must be on the device of {other}")
+        raise RuntimeError(f"{op}: {name} must be on the device of {other}, {u.device}, got {t.device}")
 
 
 def check_parameter_dtype(op: str, name: str, t: Tensor, u: Tensor, other: str = "value") -> None:

@@ -63,8 +63,15 @@ inline void check_floating(const char* op, const char* name, const Tensor& t) {
     fail(op, ": ", name, " must be float16, bfloat16, float32 or float64, got ", name_of(s));
 }
 
+inline std::string device_name(const Tensor& t) {
+  const auto type = t.device().type();
+  if (type == torch::headeronly::DeviceType::CPU) return "cpu";
+  if (type == torch::headeronly::DeviceType::CUDA) return "cuda:" + std::to_string(int(t.device().index()));
+  return type == torch::headeronly::DeviceType::Meta ? "meta" : "another";
+}
+
 inline void check_same_device(const char* op, const char* name, const Tensor& t, const char* other, const Tensor& u) {
-  if (t.device() != u.device()) fail(op, ": ", name, " must be on the device of ", other);
+  if (t.device() != u.device()) fail(op, ": ", name, " must be on the device of ", other, ", ", device_name(u), ", got ", device_name(t));
 }
 
 inline void check_same_dtype(const char* op, const char* name, const Tensor& t, const char* other, const Tensor& u) {

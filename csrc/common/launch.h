@@ -12,10 +12,13 @@
 #define IRSTD_UNROLL _Pragma("unroll")
 #define IRSTD_UNROLL_1 _Pragma("unroll 1")
 #define IRSTD_UNROLL_4 _Pragma("unroll 4")
+#define IRSTD_PRAGMA(text) _Pragma(#text)
+#define IRSTD_UNROLL_BY(times) IRSTD_PRAGMA(unroll times)  // times: a constant, of template arguments too
 #else
 #define IRSTD_UNROLL
 #define IRSTD_UNROLL_1
 #define IRSTD_UNROLL_4
+#define IRSTD_UNROLL_BY(times)
 #endif
 #ifndef IRSTD_MAX_BLOCKS
 #define IRSTD_MAX_BLOCKS 65536  // more than any GPU holds at once; kernels stride over the rest

@@ -21,7 +21,7 @@ template <class V> IRSTD_INLINE V exp2_mantissa(V r) {
   return p * r + 1;
 }
 
-// 2^x within 2 epsilons, exactly 1 at 0, for |x| <= 1e15 (1e39 in double). Results below 2^-126 (2^-1022 in double) are 0, from 2^128 (2^1024) on infinite;
+// 2^x within 2 epsilons, exactly 1 at 0, for |x| <= 1e15 (1e39 in double). Results below 2^-126 (2^-1022 in double) are 0, from 2^127.5 (2^1023.5) on infinite;
 // NaN stays NaN. Far out x - n is no longer below 1, but p is still finite, which is what the limit is for.
 template <class V> IRSTD_INLINE V exp2(V x) {
   constexpr bool single = sizeof(lane_t<V>) == 4;

@@ -54,10 +54,11 @@ template <class V> IRSTD_INLINE void to_image(Map<simd::lane_t<V>> from, Map<sim
     for (int64_t c = 0; c < W; ++c) store_channels(image.at(r, c), simd::load<V>(from.at(r, c)), count);
 }
 
-// f.operator()<V>(image, first channel, channels of it) for every vector of channels of every image, shared out among torch's threads. f is always_inline.
-template <class A, class F> void for_tiles(int64_t images, int64_t channels, const F& f) {
+// f.operator()<V>(image, first channel, channels of it) for every vector of channels of every image, or as many as fill `least` bytes, shared out among
+// torch's threads. f is always_inline.
+template <class A, class F> void for_tiles(int64_t images, int64_t channels, const F& f, int least = 0) {
   simd::for_this_cpu([&]<int Bytes>() {
-    constexpr int lanes = Bytes / sizeof(A);
+    const int64_t lanes = std::max(Bytes, least) / sizeof(A);
     const int64_t tiles = (channels + lanes - 1) / lanes;
     torch::stable::parallel_for(0, images * tiles, 1, [&](int64_t begin, int64_t end) {
       simd::call<Bytes>([&]<int Same>() __attribute__((always_inline)) {

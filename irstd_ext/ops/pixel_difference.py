@@ -2,6 +2,7 @@
 import torch
 from torch import Tensor
 
+from .. import _load
 from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register
 
 
@@ -12,13 +13,14 @@ def pixel_difference(u: Tensor, W: Tensor, gamma: float = 1.0) -> Tensor:
         p = f\,G,\quad G = \sum_{i=1}^{n} W_{0i} (\Delta^{(i)}_{+x} + \Delta^{(i)}_{-x}) + W_{1i} (\Delta^{(i)}_{+y} + \Delta^{(i)}_{-y}),\quad
         \Delta^{(i)}_e(t) = \sum_{k=0}^{i-1} \frac{u(t + k e) - u(t + (k+1) e)}{2k + 1}
 
-        f = \gamma + \tanh(m / \Theta - 1) \text{ where all four } \Delta^{(n)}_e > \Theta, \quad f = \gamma \text{ elsewhere}, \quad
+        f = \gamma + \tanh(m / \Theta - 1) \text{ where all four } \Delta^{(n)}_e > \Theta > 0, \quad f = \gamma \text{ elsewhere}, \quad
         m = \tfrac14 \sum_e \Delta^{(n)}_e
 
     Theta is the population standard deviation of the (2n+1) x (2n+1) window; x runs along columns, y along rows; pixels outside the image are those at its
     border. "IRMamba: Pixel Difference Mamba with Layer Restoration for Infrared Small Target Detection", AAAI 2025, Eq. 6-10. The paper leaves open or
     misprints the sign of Eq. 7, the place of 1/(2k+1), what an axis difference is composed of, the border and the shape of W: these are this project's reading.
-    f lies in [gamma, gamma + 1). It jumps at the threshold; its derivative is that of the branch taken. In an outermost row or column f = gamma.
+    f lies in [gamma, gamma + 1). It jumps at the threshold; its derivative is that of the branch taken. In an outermost row or column f = gamma. The squares
+    of differences that Theta is made of must neither overflow nor underflow: in float32 (and half precision) magnitudes of about 1e-18 to 1e18; beyond, f = gamma.
 
     Args:
         u: [B, D, H, W] images, in any unit: p scales with u and ignores a constant added to it. Any strides; channels_last is fast.
@@ -30,7 +32,8 @@ def pixel_difference(u: Tensor, W: Tensor, gamma: float = 1.0) -> Tensor:
 
     Dtypes: float16, bfloat16, float32, float64 for u; W in the same or, for half precision, float32. Half precision computes in float32 and rounds once.
     Under autocast everything is computed and returned in float32 (float64 stays).
-    Errors: RuntimeError in one line for a wrong shape, dtype or device. There is no second and no forward-mode derivative.
+    Errors: RuntimeError in one line for a wrong shape, dtype or device; the CUDA kernels also refuse more than 2^30 pixels an image and n > 2^14. There is no
+    second and no forward-mode derivative.
 
     Example:
         >>> import torch, irstd_ext
@@ -42,6 +45,17 @@ def pixel_difference(u: Tensor, W: Tensor, gamma: float = 1.0) -> Tensor:
     """
     refuse_forward_mode("pixel_difference", u, W)
     return torch.ops.irstd_ext.pixel_difference(u, W, gamma)
+
+
+def check_counts(op, u, n):
+    """What the CUDA kernels count in 31 bits, as in cuda_checks.h; no other backend has such a limit. n: windows, 0 without W."""
+    if u.device.type != "cuda" or _load.cuda_backend != "cuda":
+        return
+    H, W = u.shape[2:]
+    if H > 2**30 or W > 2**30 or H * W > 2**30:
+        raise RuntimeError(f"{op}: u must have at most 2^30 pixels on CUDA, got {H} x {W}")
+    if n > 2**14:
+        raise RuntimeError(f"{op}: W must have at most 2^14 windows on CUDA, got {n}")
 
 
 def _check(op, u, W):
@@ -58,6 +72,7 @@ def _check(op, u, W):
 
 def _fake(u, W, gamma=1.0):
     _check("pixel_difference", u, W)
+    check_counts("pixel_difference", u, W.shape[1])
     return torch.empty_like(u)
 
 
@@ -69,6 +84,7 @@ def _fake_backward(grad, u, W, gamma):
         check_size(op, "grad", grad, axis, u.shape[axis], what)
     check_same_dtype(op, "grad", grad, "u", u)
     check_same_device(op, "grad", grad, "u", u)
+    check_counts(op, u, W.shape[1])
     return torch.empty_like(u), W.new_empty(W.shape)
 
 
@@ -96,9 +112,14 @@ def _backward_flops(grad, u, W, *args, out_shape=None, **kwargs):
     return 2 * _flops(u, W)  # the forward again, and its adjoint
 
 
+def widened(t, wide):
+    """t as autocast takes it into a computation in `wide`: integers, which are errors, stay, and double is not narrowed, as outside of it."""
+    return t.to(wide) if t.is_floating_point() and t.dtype != torch.float64 else t
+
+
 def _autocast(dtype, u, W, gamma=1.0):
     wide = accum_dtype(u)
-    return u.to(wide), W.to(wide), gamma
+    return widened(u, wide), widened(W, wide), gamma
 
 
 def _vmap(info, in_dims, u, W, gamma):

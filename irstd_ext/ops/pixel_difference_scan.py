@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register
+from .pixel_difference import check_counts, widened
 
 
 def pixel_difference_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D_skip: Optional[Tensor] = None, delta_bias: Optional[Tensor] = None,
@@ -35,7 +36,8 @@ def pixel_difference_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Ten
 
     Dtypes: float16, bfloat16, float32, float64, the same for u, delta, B and C; the others in that or, for half precision, float32. Half precision computes
     and keeps states in float32 and rounds once. Under autocast everything is computed and returned in float32 (float64 stays).
-    Errors: RuntimeError in one line for a wrong shape, dtype or device. There is no second and no forward-mode derivative.
+    Errors: RuntimeError in one line for a wrong shape, dtype or device; the CUDA kernels also refuse more than 2^30 pixels an image and n > 2^14. There is no
+    second and no forward-mode derivative.
 
     Example:
         >>> import torch, irstd_ext
@@ -88,6 +90,7 @@ def _check(op, u, delta, A, B, C, D_skip, delta_bias, W):
 
 def _fake(u, delta, A, B, C, D_skip=None, delta_bias=None, W=None, gamma=1.0, delta_softplus=True):
     _check("pixel_difference_scan", u, delta, A, B, C, D_skip, delta_bias, W)
+    check_counts("pixel_difference_scan", u, 0 if W is None else W.shape[1])
     return torch.empty_like(u)
 
 
@@ -99,6 +102,7 @@ def _fake_backward(grad, u, delta, A, B, C, D_skip, delta_bias, W, gamma, delta_
         check_size(op, "grad", grad, axis, u.shape[axis], what)
     check_same_dtype(op, "grad", grad, "u", u)
     check_same_device(op, "grad", grad, "u", u)
+    check_counts(op, u, 0 if W is None else W.shape[1])
     optional = (u.new_empty(0, dtype=accum_dtype(u)) if t is None else t.new_empty(t.shape) for t in (D_skip, delta_bias, W))
     return torch.empty_like(u), torch.empty_like(delta), A.new_empty(A.shape), torch.empty_like(B), torch.empty_like(C), *optional
 
@@ -131,7 +135,7 @@ def _backward_flops(grad, u, delta, A, B, C, D_skip=None, delta_bias=None, W=Non
 
 
 def _autocast(dtype, u, delta, A, B, C, D_skip=None, delta_bias=None, W=None, gamma=1.0, delta_softplus=True):
-    return *(None if t is None else t.to(accum_dtype(u)) for t in (u, delta, A, B, C, D_skip, delta_bias, W)), gamma, delta_softplus
+    return *(None if t is None else widened(t, accum_dtype(u)) for t in (u, delta, A, B, C, D_skip, delta_bias, W)), gamma, delta_softplus
 
 
 def _vmap(info, in_dims, u, delta, A, B, C, *others):

@@ -52,7 +52,7 @@ def _neighbour_term(u: Tensor, W: Tensor, gamma: float) -> Tensor:
     n = W.shape[1]
     (right, left, down, up), variance = _local_differences(u, n)
     least = torch.minimum(torch.minimum(right[-1], left[-1]), torch.minimum(down[-1], up[-1]))
-    case_1 = least.detach() > variance.detach().sqrt()
+    case_1 = (least.detach() > variance.detach().sqrt()) & (variance.detach() > 0)  # 0 beside differences: their squares underflow
     theta = torch.where(case_1, variance, 1).sqrt()  # 1 before the root: a flat window would give 0 * inf in backward
     m = (right[-1] + left[-1] + down[-1] + up[-1]) / 4
     f = torch.where(case_1, torch.tanh(m / theta - 1), 0) + gamma

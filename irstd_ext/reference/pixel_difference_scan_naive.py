@@ -19,7 +19,7 @@ def _neighbour_term(u: Tensor, W: Tensor, gamma: float) -> Tensor:
     window = torch.stack([at(dy, dx) for dy in range(-n, n + 1) for dx in range(-n, n + 1)])
     variance = (window - window.mean(0)).square().mean(0)
     four = torch.stack(x[-1] + y[-1])
-    case_1 = (four > variance.detach().sqrt()).all(0)
+    case_1 = (four > variance.detach().sqrt()).all(0) & (variance.detach() > 0)
     theta = torch.where(case_1, variance, 1).sqrt()
     f = gamma + torch.where(case_1, torch.tanh(four.mean(0) / theta - 1), 0)
     return f * sum(W[0, i, :, None, None] * sum(x[i]) + W[1, i, :, None, None] * sum(y[i]) for i in range(n))

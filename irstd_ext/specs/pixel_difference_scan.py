@@ -84,6 +84,7 @@ SPEC = OpSpec(
     split=dict(B=2, D=40, H=21, W=19, N=4, n=2),
     control="odd",
     bench={
+        "B1_D64_32x32_N16": dict(B=1, D=64, H=32, W=32, N=16, n=2, channels_last=True),
         "B2_D96_64x64_N16_plain": dict(B=2, D=96, H=64, W=64, N=16, n=None, channels_last=True),
         "B2_D96_64x64_N16": dict(B=2, D=96, H=64, W=64, N=16, n=2, channels_last=True),
         "B2_D96_64x64_N1_plain": dict(B=2, D=96, H=64, W=64, N=1, n=None, channels_last=True),

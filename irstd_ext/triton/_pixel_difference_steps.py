@@ -57,8 +57,12 @@ def cells(NP: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit
 def decays(A, k, j, d, mask, D, N):
-    """A log2(e) [G, NP, BD], so that exp(delta A) is one exp2. Its argument rounds, which costs most where exp(delta A) is least."""
-    return tl.load(A + ((k * D + d) * N)[:, None, :] + j[:, :, None], mask=mask, other=0.0) * 1.4426950408889634
+    """A log2(e) [G, NP, BD], so that exp(delta A) is one exp2. Its argument rounds, which costs most where exp(delta A) is least. Rates beyond 1e8 (1e20 in
+    double), infinite ones too, count as these: 0 times such a rate is 0. NaN stays."""
+    rate = tl.load(A + ((k * D + d) * N)[:, None, :] + j[:, :, None], mask=mask, other=0.0) * 1.4426950408889634
+    most = 1e20 if rate.dtype == tl.float64 else 1e8
+    rate = tl.where(rate > most, most, rate)
+    return tl.where(rate < -most, -most, rate)
 
 
 @triton.jit

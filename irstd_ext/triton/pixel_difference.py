@@ -49,7 +49,7 @@ def longer(u, i, near, near_back, ahead, back, r, c, inside, H, W, u_h, u_w, DR:
 
 @triton.jit
 def look(u, weight, r, c, d, inside, H, W, D, u_h, u_w, n: tl.constexpr, ACC: tl.constexpr, BP: tl.constexpr, BD: tl.constexpr):
-    """[BP, BD] each: G (Eq. 8), m, whether all four differences exceed Theta (Eq. 9), Theta or 1, tanh(m / Theta - 1) or 0 (Eq. 10), and the window's mean."""
+    """[BP, BD] each: G (Eq. 8), m, whether all four differences exceed Theta > 0 (Eq. 9), Theta or 1, tanh(m / Theta - 1) or 0 (Eq. 10), and the window's mean."""
     centre = at(u, r, c, inside, H, W, u_h, u_w, ACC)
     east, west, south, north = centre, centre, centre, centre
     G = tl.zeros([BP, BD], ACC)
@@ -79,7 +79,7 @@ def look(u, weight, r, c, d, inside, H, W, D, u_h, u_w, n: tl.constexpr, ACC: tl
     else:
         theta = tl.sqrt_rn(variance)
     m = ((right + left) + (down + up)) * 0.25
-    case_1 = tl.minimum(tl.minimum(right, left), tl.minimum(down, up)) > theta
+    case_1 = (tl.minimum(tl.minimum(right, left), tl.minimum(down, up)) > theta) & (theta > 0.0)  # squares of tiny numbers are 0
     theta = tl.where(case_1, theta, 1.0)
     return G, m, case_1, theta, tanh(tl.where(case_1, m / theta - 1.0, 0.0)), centre + mean
 

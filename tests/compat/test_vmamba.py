@@ -38,6 +38,11 @@ def cross_merge(y, H, W):
     return rows + columns.unflatten(2, (W, H)).transpose(2, 3).flatten(2)
 
 
+def cross_mamba(u, *rest):
+    """[B, D, H, W], rest in scan order -> [B, D, H, W]."""
+    return cross_merge(mamba(cross_scan(u).flatten(1, 2), *rest).unflatten(1, (4, -1)), *u.shape[2:]).view(u.shape)
+
+
 def draw(B, K, D, N, L, dtype=torch.float64, seed=0):
     g = torch.Generator().manual_seed(seed)
     shapes = (B, K * D, L), (B, K * D, L), (K * D, N), (B, K, N, L), (B, K, N, L), (K * D,), (K * D,)
@@ -72,11 +77,7 @@ def test_selective_scan(B, K, D, N, L, softplus, optional, backend):
 def test_cross_selective_scan(B, D, N, H, W, backend):
     _, *sequences = draw(B, 4, D, N, H * W)
     image, g = torch.randn(2, B, D, H, W, generator=torch.Generator().manual_seed(2)).double()
-
-    def plain(u, *rest):
-        return cross_merge(mamba(cross_scan(u).flatten(1, 2), *rest).unflatten(1, (4, D)), H, W).view(B, D, H, W)
-
-    want = both(plain, [image, *sequences], g)
+    want = both(cross_mamba, [image, *sequences], g)
     got = both(lambda *a: vmamba.cross_selective_scan_fn(*a, backend=backend), [image, *sequences], g)
     assert all(error(x, y) < 1e-12 for x, y in zip(got, want))
     swapped = vmamba.cross_selective_scan_fn(image, *sequences[:2], sequences[2].flip(1), *sequences[3:], backend=backend)
@@ -96,25 +97,118 @@ def test_the_neighbour_term_is_there_when_asked_for(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_output_dtype(backend):
-    args = draw(1, 2, 3, 2, 6, torch.bfloat16)
-    assert vmamba.selective_scan_fn(*args, backend=backend).dtype == torch.float32
-    assert vmamba.selective_scan_fn(*args, oflex=False, backend=backend).dtype == torch.bfloat16
-    assert vmamba.selective_scan_fn(*[a.double() for a in args], backend=backend).dtype == torch.float64
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype, backend):
+    args = draw(2, 4, 3, 5, 30, dtype)
+    exact = [a.double() for a in args]
+    image = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(2)).to(dtype)
+    want, eps = mamba(*exact), torch.finfo(dtype).eps
+    assert vmamba.selective_scan_fn(*exact, backend=backend).dtype == torch.float64
+
+    wide = vmamba.selective_scan_fn(*args, backend=backend)  # oflex
+    assert wide.dtype == torch.float32 and error(wide, want) < 1e-5
+    half = vmamba.selective_scan_fn(*args, oflex=False, backend=backend)
+    assert half.dtype == dtype and 1e-5 < error(half, want) < 2 * eps  # two roundings at most: float32 sums, then the dtype
+    across = vmamba.cross_selective_scan_fn(image, *args[1:], backend=backend)
+    assert across.dtype == dtype and 1e-5 < error(across, cross_mamba(image.double(), *exact[1:])) < 2 * eps
 
 
-def test_wrong_shapes_are_one_line():
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("index", range(5), ids=["u", "delta", "A", "B", "C"])
+def test_what_is_not_finite_goes_where_a_plain_scan_takes_it(index, value, backend):
+    args = draw(2, 2, 3, 5, 19)
+    clean = vmamba.selective_scan_fn(*args, backend=backend)
+    args[index] = args[index].clone()
+    args[index][(1, 1, 3, 11)[-args[index].dim():] if index != 2 else (1, 3)] = value
+    got, want = vmamba.selective_scan_fn(*args, backend=backend), mamba(*args)
+    assert torch.equal(got.isfinite(), want.isfinite())
+    assert error(got[want.isfinite()], want[want.isfinite()]) < 1e-12
+    if index != 2:
+        assert torch.equal(got[..., :11], clean[..., :11])  # causal
+        assert want.isfinite().all() == (index == 1 and value == -torch.inf)  # softplus(-Inf) = 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nan_from_a_wrong_step_on_and_clean_gradients_before(backend):
+    args = draw(2, 2, 3, 5, 19)
+    g = torch.randn(2, 6, 19, generator=torch.Generator().manual_seed(1)).double()
+    g[..., 11:] = 0
+    want = both(lambda *a: vmamba.selective_scan_fn(*a, backend=backend), args, g)
+    args[0][1, 4, 11] = torch.inf
+    got = both(lambda *a: vmamba.selective_scan_fn(*a, backend=backend), args, g)
+    assert got[0][1, 4, 11:].isnan().all() and got[0].isnan().sum() == 8
+    assert all(error(x, y) < 1e-12 for x, y in zip(got[1:], want[1:]))
+
+
+LAYOUTS = {  # argument: its index, a wrong value of it, the end of the line
+    "selective_scan_fn": {
+        "u": (0, (6, 7), "[B, K*D, L], got [6, 7]"),
+        "delta": (1, (2, 6, 8), "[B, K*D, L] = [2, 6, 7], got [2, 6, 8]"),
+        "A": (2, (5, 5), "[K*D, N >= 1] = [6, N], got [5, 5]"),
+        "A, no states": (2, (6, 0), "[K*D, N >= 1] = [6, N], got [6, 0]"),
+        "B, 3-D": (3, (2, 5, 7), "[B, K >= 1, N, L] = [2, K, 5, 7], got [2, 5, 7]"),
+        "B, more states": (3, (2, 2, 6, 7), "[B, K >= 1, N, L] = [2, K, 5, 7], got [2, 2, 6, 7]"),
+        "B, fewer states": (3, (2, 2, 4, 7), "[B, K >= 1, N, L] = [2, K, 5, 7], got [2, 2, 4, 7]"),
+        "B, no groups": (3, (2, 0, 5, 7), "[B, K >= 1, N, L] = [2, K, 5, 7], got [2, 0, 5, 7]"),
+        "B, batch": (3, (1, 2, 5, 7), "[B, K >= 1, N, L] = [2, K, 5, 7], got [1, 2, 5, 7]"),
+        "C, more states": (4, (2, 2, 6, 7), "[B, K, N, L] = [2, 2, 5, 7], got [2, 2, 6, 7]"),
+        "C, groups": (4, (2, 3, 5, 7), "[B, K, N, L] = [2, 2, 5, 7], got [2, 3, 5, 7]"),
+        "D, short": (5, (3,), "[K*D] = [6], got [3]"),
+        "D, long": (5, (12,), "[K*D] = [6], got [12]"),
+        "D, one": (5, (), "[K*D] = [6], got []"),
+        "delta_bias": (6, (1,), "[K*D] = [6], got [1]"),
+        "delta_bias, 2-D": (6, (2, 3), "[K*D] = [6], got [2, 3]"),
+    },
+    "cross_selective_scan_fn": {
+        "u": (0, (2, 3, 6), "[B, D, H, W], got [2, 3, 6]"),
+        "delta, 2-D": (1, (12, 6), "[B, 4, D, L] = [2, 4, 3, 6], got [12, 6]"),
+        "delta, 3-D": (1, (2, 6, 6), "[B, 4*D, L] = [2, 12, 6], got [2, 6, 6]"),
+        "delta, 4-D": (1, (2, 4, 3, 7), "[B, 4, D, L] = [2, 4, 3, 6], got [2, 4, 3, 7]"),
+        "delta, 5-D": (1, (2, 4, 3, 2, 3), "[B, 4, D, L] = [2, 4, 3, 6], got [2, 4, 3, 2, 3]"),
+        "A": (2, (6, 5), "[4*D, N >= 1] = [12, N], got [6, 5]"),
+        "A, no states": (2, (12, 0), "[4*D, N >= 1] = [12, N], got [12, 0]"),
+        "B": (3, (2, 2, 5, 6), "[B, 4, N, L] = [2, 4, 5, 6], got [2, 2, 5, 6]"),
+        "B, states": (3, (2, 4, 6, 6), "[B, 4, N, L] = [2, 4, 5, 6], got [2, 4, 6, 6]"),
+        "C": (4, (2, 4, 5, 2, 3), "[B, 4, N, L] = [2, 4, 5, 6], got [2, 4, 5, 2, 3]"),
+        "C, batch": (4, (1, 4, 5, 6), "[B, 4, N, L] = [2, 4, 5, 6], got [1, 4, 5, 6]"),
+        "D": (5, (3,), "[4*D] = [12], got [3]"),
+        "delta_bias": (6, (13,), "[4*D] = [12], got [13]"),
+        "W": (8, (2, 2, 4), "[2, n >= 1, D] = [2, n, 3], got [2, 2, 4]"),
+        "W, no windows": (8, (2, 0, 3), "[2, n >= 1, D] = [2, n, 3], got [2, 0, 3]"),
+    },
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("function, case", [(f, case) for f, cases in LAYOUTS.items() for case in cases])
+def test_a_wrong_shape_is_one_line(function, case, backend):
+    index, shape, end = LAYOUTS[function][case]
+    if function == "selective_scan_fn":
+        args = draw(2, 2, 3, 5, 7)
+    else:
+        args = [torch.zeros(2, 3, 2, 3).double(), *draw(2, 4, 3, 5, 6)[1:], True, None]
+    getattr(vmamba, function)(*args, backend=backend)
+    args[index] = torch.zeros(shape).double()
+    with pytest.raises(RuntimeError) as raised:
+        getattr(vmamba, function)(*args, backend=backend)
+    assert str(raised.value) == f"{function}: {case.split(',')[0]} must be {end}"
+
+
+def test_other_errors_are_one_line():
     args = draw(1, 2, 3, 2, 6)
-    with pytest.raises(RuntimeError, match=r"^selective_scan_fn: B must be 4-D \[B, K, N, L\], got 3-D$"):
-        vmamba.selective_scan_fn(*args[:3], args[3][0], *args[4:])
-    with pytest.raises(RuntimeError, match="^selective_scan_fn: u and delta must be"):
-        vmamba.selective_scan_fn(args[0][:, 1:], *args[1:])
-    with pytest.raises(RuntimeError, match=r"^scan_to_image: x must be \[B, 4, F, 6\] for a 2 x 3 image, got \[1, 6, 6\]$"):
-        vmamba.scan_to_image(args[0], 2, 3)
-    with pytest.raises(RuntimeError, match="^cross_selective_scan_fn: u must be 4-D"):
-        vmamba.cross_selective_scan_fn(*args)
+    with pytest.raises(RuntimeError, match=r"^selective_scan_fn: B must be \[B, K, N, L\] with K a divisor of the 6 rows of u, got \[1, 4, 2, 6\]$"):
+        vmamba.selective_scan_fn(*args[:3], *[t.repeat(1, 2, 1, 1) for t in args[3:5]])
+    for shape in ((1, 6, 6), (1, 3, 2, 6), (1, 4, 2, 5)):
+        with pytest.raises(RuntimeError) as raised:
+            vmamba.scan_to_image(torch.zeros(shape), 2, 3)
+        size = ", ".join(str(s) for s in shape)
+        assert str(raised.value) == f"scan_to_image: x must be [B, 4, F, H*W] = [B, 4, F, 6], got [{size}]"
     with pytest.raises(ValueError, match="^selective_scan_fn: backend must be 'ext' or 'reference', got 'torch'$"):
         vmamba.selective_scan_fn(*args, backend="torch")
+    image, args = torch.zeros(1, 3, 2, 3).double(), draw(1, 4, 3, 2, 6)
+    with pytest.raises(ValueError, match="^cross_selective_scan_fn: backend must be 'ext' or 'reference', got 'torch'$"):
+        vmamba.cross_selective_scan_fn(image, *args[1:], backend="torch")
 
 
 @pytest.mark.skipif(bool(_load.cpu_reason), reason=_load.cpu_reason or "")

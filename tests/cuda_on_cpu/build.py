@@ -25,7 +25,7 @@ def library(op: str, sanitize: bool = False) -> Path:
     flags = ["-O0" if sanitize else "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi", *(SANITIZE if sanitize else [])]
     include = [f"-I{HERE}", f"-I{CSRC}", "-isystem", str(torch_root / "include")]
     digest = hashlib.sha256(" ".join([compiler(), torch.__version__, *flags, *include]).encode())
-    for file in sorted([*CSRC.glob("common/*.h"), *CSRC.glob(f"ops/{op}/*"), *HERE.rglob("*.h")]):
+    for file in sorted([*CSRC.glob("common/*.h"), *CSRC.glob("ops/*/*.h"), *CSRC.glob(f"ops/{op}/*.c*"), *HERE.rglob("*.h")]):
         digest.update(file.read_bytes())
     path = Path(tempfile.gettempdir()) / f"irstd_cuda_on_cpu_{os.getuid()}" / f"{op}-{digest.hexdigest()[:16]}.so"
     if path.exists():

@@ -2,7 +2,7 @@
 import irstd_ext
 import pytest
 import torch
-from irstd_ext.testing import bound, cast, error, load_spec, with_grads
+from irstd_ext.testing import bound, cast, error, load_spec, verdict, with_grads
 from ops.backends import BACKENDS, cuda_on_cpu_library
 from ops.suite import layouts, upstream
 from torch import Tensor
@@ -75,17 +75,17 @@ def run(b, spec, args, g) -> tuple[Tensor, list[Tensor]]:
     return b.forward(spec.op, *args), spec.gradients(lambda *a: b.backward(spec.op, *a), args, g)
 
 
-def check(b, spec, args, dtype, g=None) -> None:
-    """As OpTests.check: against float64 by the house rule."""
+def check(b, spec, args, dtype, g=None, given=None) -> None:
+    """As OpTests.check: against float64 by the house rule. The backend gets the arguments `given` where these are to give the same."""
     wide = cast(args, torch.float64)
     g = (upstream(spec.reference(*wide)) if g is None else g).to(dtype)
     out, grads = with_grads(spec.reference, wide, spec.grads, g)
     ref, ref_grads = with_grads(spec.reference, args, spec.grads, g)
-    got, got_grads = run(b, spec, args, g)
-    assert error(got, out) <= bound(error(ref, out), dtype, spec.ulp)
-    floor = 4 * torch.finfo(dtype).eps * max(x.abs().max().item() for x in grads if x.numel())
+    got, got_grads = run(b, spec, given or args, g)
+    assert not (why := verdict(got, out, ref, spec.ulp)), f"output: {why}"
+    scale = max(x.abs().max().item() for x in grads if x.numel())
     for i, (x, exact, r) in enumerate(zip(got_grads, grads, ref_grads)):
-        assert error(x, exact) <= bound(error(r, exact), dtype, spec.grad_ulp) or (x.double() - exact).abs().max() <= floor, f"gradient {i}"
+        assert not (why := verdict(x, exact, r, spec.grad_ulp, scale)), f"gradient {i}: {why}"
 
 
 @pytest.mark.parametrize("op, name", [(op, name) for op, cases in EDGES.items() for name in cases])
@@ -93,6 +93,8 @@ def test_every_branch_at_its_edges(backend, op, name):
     sizes, dtype, expected = EDGES[op][name]
     spec = load_spec(op)
     log = backend.name == "cuda_on_cpu" and cuda_on_cpu_library(op).cpu_cuda_take_log
+    if log:
+        log()  # what earlier tests launched
     check(backend, spec, spec.args(sizes, dtype), dtype)
     if log:
         launched = {f"{kernel.split('<')[0].lstrip('(')} {line.rsplit(' ', 1)[1]}" for line in log().decode().splitlines() for kernel in [line]}
@@ -178,13 +180,62 @@ def test_offsets_beyond_2_to_31(backend, spec):
     sizes = {"bilinear_attention": dict(B=2, C=2, L=3, M=3, E=4), "linear_cross_attention": dict(B=2, h=2, N=3, M=3, d=4, e=4),
              "pixel_difference": dict(B=2, D=2, H=3, W=4, n=2), "pixel_difference_scan": dict(B=2, D=2, H=3, W=4, N=2, n=2)}[spec.op]
     args = spec.args(sizes, torch.float16)
-    where = {"bilinear_attention": 3, "linear_cross_attention": 2, "pixel_difference": 0, "pixel_difference_scan": 0}[spec.op]
-    far = torch.empty(2**31 + 4096, dtype=torch.float16).as_strided((2, 2, 3, 4), (2**31 - 64, 512, 16, 1))  # only the pages written are taken
-    far.copy_(args[where])
     g = upstream(spec.reference(*args)).half()
     out, grads = run(backend, spec, args, g)
-    out2, grads2 = run(backend, spec, [*args[:where], far, *args[where + 1 :]], g)
-    assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2))
+
+    def far(t):
+        strides = (2**31 - 64, *(512 // 4**i for i in range(t.dim() - 2)), 1)
+        return torch.empty(2**31 + 4096, dtype=t.dtype).as_strided(t.shape, strides).copy_(t)  # only the pages written are taken
+
+    for where in {"bilinear_attention": (3,), "linear_cross_attention": (2,), "pixel_difference": (0,), "pixel_difference_scan": (0, 1, 3, 4)}[spec.op]:
+        out2, grads2 = run(backend, spec, [*args[:where], far(args[where]), *args[where + 1 :]], g)
+        assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2)), where
+    assert all(torch.equal(x, y) for x, y in zip(grads, run(backend, spec, args, far(g))[1]))
+
+
+@pytest.mark.parametrize("sizes, dtype", [(dict(B=1, D=3, H=7, W=11, N=4, n=2), torch.float32), (dict(B=1, D=2, H=6, W=11, N=3, n=None), torch.float64)], ids=("float32", "float64"))
+def test_rates_of_minus_infinity_forget_at_once(backend, sizes, dtype):
+    """As -exp(A_log) is in float32 from 89 on. Over more than a chunk, of which the last is no multiple of a tile: steps that are not there change nothing."""
+    spec = load_spec("pixel_difference_scan")
+    args = spec.args(sizes, dtype)
+    args[2][::2, 1] = -1e30  # forgets as well, in numbers
+    check(backend, spec, args, dtype, given=[*args[:2], torch.where(args[2] == -1e30, -torch.inf, args[2]), *args[3:]])
+
+
+@pytest.mark.parametrize("size, dtype", [(1e-25, torch.float32), (1e25, torch.float32), (1e-170, torch.float64)], ids=str)
+def test_the_gate_is_closed_where_squares_leave_the_range(backend, size, dtype):
+    """Then p is linear, as for dark spots."""
+    spec = load_spec("pixel_difference")
+    u, g = torch.zeros(1, 1, 7, 8, dtype=dtype), torch.ones(1, 1, 7, 8, dtype=dtype)
+    u[..., 3, 4], g[..., 2, 5] = size, 3
+    args = [u, torch.ones(2, 2, 1, dtype=dtype), 0.5]
+    out, (du, dW) = run(backend, spec, args, g)
+    dark, (du_dark, dW_dark) = with_grads(spec.reference, cast([-u, *args[1:]], torch.float64), spec.grads, g)
+    assert error(out, -dark) < 1e-6 and error(du, du_dark) < 1e-6 and error(dW, -dW_dark) < 1e-6
+
+
+def test_sizes_that_cuda_does_not_count(monkeypatch):
+    """Refused at the call, and by the fake kernels where the CUDA library serves the device."""
+    b, number = BACKENDS["cuda_on_cpu"], torch.zeros(())
+    if not b.available()[0]:
+        pytest.skip(b.available()[1])
+    monkeypatch.setattr(irstd_ext._load, "cuda_backend", "cuda")
+
+    def scan(u, W):
+        maps = number.expand(1, 4, 1, *u.shape[2:])
+        return "pixel_difference_scan", u, maps, number.expand(4, 1), maps, maps, None, None, W, 1.0, True
+
+    for H, W, n, message in ((2**16, 2**15, 2, "u must have at most 2^30 pixels on CUDA, got 65536 x 32768"), (1, 2**31, 1, "u must have at most 2^30 pixels on CUDA, got 1 x"),
+                             (3, 3, 2**14 + 1, "W must have at most 2^14 windows on CUDA, got 16385")):
+        u, weight = number.expand(1, 1, H, W), number.expand(2, n, 1)
+        for op, *args in (("pixel_difference", u, weight, 1.0), scan(u, weight)):
+            with FakeTensorMode():
+                fake = [torch.empty_strided(a.shape, a.stride(), device="cuda") if isinstance(a, Tensor) else a for a in args]
+            for run in (b.forward, lambda op, *a: b.backward(op, u, *a), lambda op, *a: getattr(torch.ops.irstd_ext, op)(*fake),
+                        lambda op, *a: getattr(torch.ops.irstd_ext, f"{op}_backward")(fake[0], *fake)):
+                with pytest.raises(RuntimeError) as failure:
+                    run(op, *args)
+                assert message in str(failure.value), (op, failure.value)
 
 
 @pytest.mark.parametrize("op, sizes", [("bilinear_attention", dict(B=2, C=2, L=9, M=9, E=5)), ("bilinear_attention", dict(B=1, C=2, L=66, M=3, E=3)),

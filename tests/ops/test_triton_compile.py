@@ -70,6 +70,14 @@ def test_kernels_compile(op, dtype, capabilities, monkeypatch):
             assert f"sm_{capability}" in compiled.asm["ptx"] and "tf32" not in compiled.asm["ptx"], kernel.__name__
 
 
+def test_the_scan_is_compiled_and_run_in_one_pass_and_in_segments():
+    module, spec = import_module("irstd_ext.triton.pixel_difference_scan"), load_spec("pixel_difference_scan")
+    run = [sizes for sizes in spec.cases.values() if all(sizes[name] for name in "BDHW")]
+    for cases in (SIZES["pixel_difference_scan"], run):
+        for states in (module.FORWARD, module.BACKWARD):
+            assert {module._which_kernel(*(sizes[name] for name in "BDHWN"), states) for sizes in cases} == {"one pass", "segments"}
+
+
 def test_a_kernel_that_does_not_compile_is_noticed(tmp_path):
     (tmp_path / "wrong.py").write_text("import triton\nimport triton.language as tl\n\n\n@triton.jit\ndef kernel(x):\n    tl.store(x, tl.arange(0, 3))\n")
     spec = __import__("importlib.util").util.spec_from_file_location("wrong", tmp_path / "wrong.py")

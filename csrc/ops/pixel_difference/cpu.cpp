@@ -44,7 +44,6 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& u, const T
     using A = typename decltype(tag)::type;
     Scratch<double> partials;
     double* partial = partials.take(s.B * 2 * s.n * s.D);  // per image
-    const int64_t row = s.D;
     for_tiles<A>(s.B, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
       constexpr int lanes = simd::lanes<V>;
       Scratch<A> memory;
@@ -60,12 +59,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& u, const T
       with_stencil<V>(s.n, [&](const auto& stencil) __attribute__((always_inline)) { stencil.backward(grads, out, own); },
                       s.H, s.W, s.n, from, (const A*)weight.const_data_ptr() + d, s.D, channels, A(gamma), memory, places);
       to_image<V>(out, to, s.H, s.W, channels);
-      for (int64_t i = 0; i < 2 * s.n; ++i) std::copy_n(own + i * lanes, channels, partial + (b * 2 * s.n + i) * row + d);
+      for (int64_t i = 0; i < 2 * s.n; ++i) std::copy_n(own + i * lanes, channels, partial + (b * 2 * s.n + i) * s.D + d);
     });
     for (int64_t i = 0; i < 2 * s.n; ++i)
       for (int64_t d = 0; d < s.D; ++d) {
         double sum = 0;
-        for (int64_t b = 0; b < s.B; ++b) sum += partial[(b * 2 * s.n + i) * row + d];
+        for (int64_t b = 0; b < s.B; ++b) sum += partial[(b * 2 * s.n + i) * s.D + d];
         ((A*)dW.mutable_data_ptr())[i * s.D + d] = A(sum);
       }
   });

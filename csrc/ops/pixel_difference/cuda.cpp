@@ -3,6 +3,7 @@
 
 #include "common/device.h"
 #include "ops/pixel_difference/checks.h"
+#include "ops/pixel_difference/cuda_checks.h"
 
 namespace irstd::pixel_difference {
 namespace {
@@ -15,7 +16,9 @@ Inputs inputs(const Tensor& u, const Tensor& weight, double gamma, const Sizes& 
 }
 
 Tensor forward_cuda(const Tensor& u, const Tensor& W, double gamma) {
-  const Sizes s = check("pixel_difference", u, W);
+  const char* op = "pixel_difference";
+  const Sizes s = check(op, u, W);
+  check_counts(op, s.H, s.W, s.n);
   const OnDevice device(u);
   const Tensor out = torch::stable::empty_like(u), weight = dense(W, accum_dtype(u));
   STD_CUDA_CHECK(forward(inputs(u, weight, gamma, s), target(out), device.stream));
@@ -26,6 +29,7 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& u, co
   const char* op = "pixel_difference_backward";
   const Sizes s = check(op, u, W);
   check_grad(op, grad, u);
+  check_counts(op, s.H, s.W, s.n);
   const OnDevice device(u);
   const Tensor du = torch::stable::empty_like(u), weight = dense(W, accum_dtype(u));
   const Inputs in = inputs(u, weight, gamma, s);

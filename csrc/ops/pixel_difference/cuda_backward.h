@@ -30,7 +30,7 @@ template <class A, int N> __global__ __launch_bounds__(kThreads, 2) void terms_k
       const Term<A> term = term_at(window, slopes, f.n);
       const int64_t pixel = plane + row * to.dG.h;
       GateSlope<A> slope{0, 0};
-      if (term.peak && term.theta > 0) slope = gate_slope<A>(term.tanh_of, term.m, term.theta, term.G * dp);  // squares of tiny differences may be 0
+      if (term.peak) slope = gate_slope<A>(term.tanh_of, term.m, term.theta, term.G * dp);
       to.dG.data[pixel] = (term.tanh_of + f.gamma) * dp;
       to.dm.data[pixel] = slope.m;
       if (slope.m != 0) {

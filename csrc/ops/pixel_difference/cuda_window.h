@@ -7,14 +7,6 @@
 #include "ops/pixel_difference/cuda.h"
 #include "ops/pixel_difference/math.h"
 
-// Unrolls where a template argument says how often, and does not where it is 0.
-#ifdef __CUDACC__
-#define IRSTD_PRAGMA(text) _Pragma(#text)
-#define IRSTD_UNROLL_BY(times) IRSTD_PRAGMA(unroll times)
-#else
-#define IRSTD_UNROLL_BY(times)
-#endif
-
 namespace irstd::pixel_difference {
 
 constexpr int kLanes = 32, kWarps = 8, kThreads = kLanes * kWarps;
@@ -240,7 +232,7 @@ template <int N, class A> __device__ __forceinline__ Term<A> term_at(const Windo
     }
   }
   found.theta = std::sqrt(squares * one_of);
-  found.peak = least > found.theta;
+  found.peak = least > found.theta && found.theta > 0;  // squares of tiny differences may be 0
   if (found.peak) found.tanh_of = std::tanh(found.m / found.theta - 1);
   return found;
 }

@@ -2,9 +2,9 @@
 //   Dl_e^(i) = sum_{k<i} [u(k e) - u((k+1) e)] / (2k+1)      for the four unit vectors e; coordinates outside the image clamp to its border
 //   G = sum_i W[0,i] (Dl_{+x}^(i) + Dl_{-x}^(i)) + W[1,i] (Dl_{+y}^(i) + Dl_{-y}^(i))
 //   Theta = population deviation of u over the (2n+1) x (2n+1) window,      m = the mean of the four Dl_e^(n)
-//   f = gamma + (all four Dl_e^(n) > Theta ? tanh(m / Theta - 1) : 0),      p = f G
+//   f = gamma + (all four Dl_e^(n) > Theta > 0 ? tanh(m / Theta - 1) : 0),      p = f G
 // Backward, with dp: dG = f dp; where all four exceed Theta also df = G dp, dm = (1 - (f - gamma)^2) df / Theta, dTheta = -m / Theta dm.
-// The comparison carries no gradient. Where Theta is 0 all differences are, so that nothing divides by it.
+// The comparison carries no gradient. Theta > 0 matters only where squares of tiny differences underflow: else all differences are 0 with it.
 #pragma once
 #include <cstdint>
 

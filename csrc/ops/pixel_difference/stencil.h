@@ -86,9 +86,11 @@ template <class V, int Fixed> struct Stencil {
     return {G, (four[0] + four[1] + four[2] + four[3]) * A(0.25), minimum(minimum(four[0], four[1]), minimum(four[2], four[3])), sqrt(V(squares * share_of_one)), mean};
   }
 
+  IRSTD_INLINE static auto case_1(const Found& at) { return (at.low > at.theta) & (at.theta > 0); }
+
   // tanh(m / theta - 1) in the lanes of case 1, where m > theta, and 0 in the others.
   IRSTD_INLINE static V gate(const Found& at) {
-    const auto one = at.low > at.theta;
+    const auto one = case_1(at);
     if (!any(one)) return V{};
     const V x = one ? at.m / (one ? at.theta : V{} + 1) - 1 : V{};
     const V z = simd::exp(V(-2 * x));
@@ -115,7 +117,7 @@ template <class V, int Fixed> struct Stencil {
         const Found at = look<true>(r, c);
         const V tanh_of = gate(at), grad = simd::load<V>(dp.at(r, c)), dG = (tanh_of + gamma) * grad;
         for (int64_t i = 0; i < 2 * n(); ++i) add(sums + i * lanes, dG * simd::load<V>(arms + i * lanes));
-        const auto one = at.low > at.theta;
+        const auto one = case_1(at);
         V dm{}, dtheta{};
         const bool gated = any(one);
         if (gated) {

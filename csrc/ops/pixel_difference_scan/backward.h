@@ -25,6 +25,7 @@ template <class V> struct Reverse {
   A *grad, *ddelta, *du, *dp;  // [steps][lanes]
   A *decay, *states;           // [kChunk (+ 1)][4][lanes] of the states in work
   A *dB, *dC;                  // [steps][padded]
+  V dskip{}, dbias{};
 
   Reverse(Chunk<V>& c, Scratch<A>& memory) : c(c), padded(c.states.padded) {
     const int64_t block = kChunk * lanes;
@@ -95,47 +96,82 @@ template <class V> struct Reverse {
     std::memcpy(c, sums + Few, Few * sizeof(A));
   }
 
-  IRSTD_INLINE void direction(int k, const Gradients<A>& out) {
+  IRSTD_INLINE void start(int k, const Gradients<A>& out) {
     c.start(k);
-    for (int64_t i = 0; i < c.walk.chunks(); ++i) {
-      std::memcpy(kept + i * padded * lanes, c.h, padded * lanes * sizeof(A));
-      c.template read<true>(i);
-      if (i + 1 < c.walk.chunks()) advance_all<false>(c, c.walk.length(i), (A*)nullptr);
-    }
     std::fill_n(carry, padded * lanes, A(0));
     std::fill_n(out.dA, padded * lanes, A(0));
-    V dskip{}, dbias{};
-    for (int64_t i = c.walk.chunks() - 1; i >= 0; --i) {
-      const int64_t steps = c.walk.length(i);
-      c.use(i);
-      prefetch(c.walk, i - 1, out.grad.at(c.image, 0).from(c.d), c.channels * sizeof(A));
-      read_channels<V>(c.walk, i, out.grad.at(c.image, 0).from(c.d), c.channels, grad);
-      const A* from = kept + i * padded * lanes;
-      with_width<4>(std::min<int64_t>(4, c.states.width), [&]<int Few>() __attribute__((always_inline)) {
-        c.with_near([&]<bool Near>() __attribute__((always_inline)) {
-          for (int64_t first = 0; first < padded; first += Few) {
-            if (c.call.weight) few<Few, true, Near>(steps, first, from, out.dA);
-            else few<Few, false, Near>(steps, first, from, out.dA);
-          }
-        });
+    dskip = dbias = V{};
+  }
+
+  // One chunk forward, from the first to the last of them.
+  IRSTD_INLINE void ahead(int64_t chunk) {
+    std::memcpy(kept + chunk * padded * lanes, c.h, padded * lanes * sizeof(A));
+    c.template read<true>(chunk);
+    if (chunk + 1 < c.walk.chunks()) advance_all<false>(c, c.walk.length(chunk), (A*)nullptr);
+  }
+
+  // And backward, from the last to the first.
+  IRSTD_INLINE void back(int64_t chunk, const Gradients<A>& out) {
+    const int64_t steps = c.walk.length(chunk);
+    const A* from = kept + chunk * padded * lanes;
+    c.use(chunk);
+    read_channels<V>(c.walk, chunk, out.grad.at(c.image, 0).from(c.d), c.channels, grad);
+    with_width<4>(std::min<int64_t>(4, c.states.width), [&]<int Few>() __attribute__((always_inline)) {
+      c.with_near([&]<bool Near>() __attribute__((always_inline)) {
+        for (int64_t first = 0; first < padded; first += Few) {
+          if (c.call.weight) few<Few, true, Near>(steps, first, from, out.dA);
+          else few<Few, false, Near>(steps, first, from, out.dA);
+        }
       });
-      V skips{}, biases{};  // of this chunk: sums of sums lose fewer digits
-      for (int64_t t = 0; t < steps; ++t) {
-        const V raw = simd::load<V>(ddelta + t * lanes) * simd::load<V>(c.slope + t * lanes);
-        simd::store(ddelta + t * lanes, raw);
-        biases += raw;
-        skips += simd::load<V>(grad + t * lanes) * simd::load<V>(c.u + t * lanes);
-      }
-      dbias += biases, dskip += skips;
-      write_channels<V>(c.walk, i, ddelta, out.ddelta.at(c.image, k).from(c.d), c.channels);
-      add_channels<V>(c.walk, i, du, out.du, k == 0);
-      if (c.call.weight) add_channels<V>(c.walk, i, dp, out.dp, k == 0);
-      std::memcpy(out.dB + i * kChunk * padded, dB, steps * padded * sizeof(A));
-      std::memcpy(out.dC + i * kChunk * padded, dC, steps * padded * sizeof(A));
+    });
+    V skips{}, biases{};  // of this chunk: sums of sums lose fewer digits
+    for (int64_t t = 0; t < steps; ++t) {
+      const V raw = simd::load<V>(ddelta + t * lanes) * simd::load<V>(c.slope + t * lanes);
+      simd::store(ddelta + t * lanes, raw);
+      biases += raw;
+      skips += simd::load<V>(grad + t * lanes) * simd::load<V>(c.u + t * lanes);
     }
+    dbias += biases, dskip += skips;
+    write_channels<V>(c.walk, chunk, ddelta, out.ddelta.at(c.image, c.walk.k).from(c.d), c.channels);
+    add_channels<V>(c.walk, chunk, du, out.du, c.walk.k == 0);
+    if (c.call.weight) add_channels<V>(c.walk, chunk, dp, out.dp, c.walk.k == 0);
+    std::memcpy(out.dB + chunk * kChunk * padded, dB, steps * padded * sizeof(A));
+    std::memcpy(out.dC + chunk * kChunk * padded, dC, steps * padded * sizeof(A));
+  }
+
+  IRSTD_INLINE void finish(const Gradients<A>& out) const {
     simd::store(out.dskip, dskip);
     simd::store(out.dbias, dbias);
   }
 };
+
+// One direction of one image and one line of channels. prepare(first channel, Gradients&, Chunk&) says for each vector of it where the gradients go.
+template <class V, class F> IRSTD_INLINE void backward_line(const Call<simd::lane_t<V>>& call, const InOrder<simd::lane_t<V>>& in_order, int64_t first, int64_t of_group, int64_t d,
+                                                             int channels, int k, const F& prepare) {
+  using A = simd::lane_t<V>;
+  const FlushDenormals flushing;
+  Scratch<A> memory;
+  Scratch<Chunk<V>> chunk_memory;
+  Scratch<Reverse<V>> reverse_memory;
+  Chunk<V>* chunks = chunk_memory.take(of_line<V>);
+  Reverse<V>* reverses = reverse_memory.take(of_line<V>);
+  Gradients<A> out[of_line<V>];
+  for_vectors<V>(d, channels, [&](int i, int64_t own, int count) __attribute__((always_inline)) {
+    new (chunks + i) Chunk<V>(call, in_order, first, of_group, own, count, states_of(call.N, widest<sizeof(V)>), true, memory);
+    new (reverses + i) Reverse<V>(chunks[i], memory);
+    prepare(own, out[i], chunks[i]);
+    reverses[i].start(k, out[i]);
+  });
+  const int64_t all = chunks[0].walk.chunks();
+  for (int64_t number = 0; number < all; ++number) {
+    chunks[0].foresee(number + 1);
+    for_vectors<V>(d, channels, [&](int i, int64_t, int) __attribute__((always_inline)) { reverses[i].ahead(number); });
+  }
+  for (int64_t number = all - 1; number >= 0; --number) {
+    prefetch(chunks[0].walk, number - 1, out[0].grad.at(first + of_group, 0).from(d));
+    for_vectors<V>(d, channels, [&](int i, int64_t, int) __attribute__((always_inline)) { reverses[i].back(number, out[i]); });
+  }
+  for_vectors<V>(d, channels, [&](int i, int64_t, int) __attribute__((always_inline)) { reverses[i].finish(out[i]); });
+}
 
 }  // namespace irstd::pixel_difference_scan

@@ -5,7 +5,6 @@
 
 namespace irstd::pixel_difference_scan {
 
-
 // n = 0 without W.
 struct Sizes { int64_t B, D, H, W, N, n; };
 

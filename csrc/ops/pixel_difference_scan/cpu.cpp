@@ -1,4 +1,4 @@
-// pixel_difference_scan on the CPU: a task is a vector of channels of one image. Results do not depend on the number of threads: every sum over tasks is
+// pixel_difference_scan on the CPU: a task is a cache line of channels of one image. Results do not depend on the number of threads: every sum over tasks is
 // taken afterwards, in order.
 #include "common/dispatch.h"
 #include "ops/pixel_difference_scan/backward.h"
@@ -35,8 +35,12 @@ struct Inputs {
   }
 };
 
-// Images that are worked on together: enough tasks for the threads, and no more memory than that takes.
-int64_t images_at_once(int64_t B, int64_t tiles) { return std::min(B, (16 + tiles - 1) / tiles); }
+constexpr int64_t kTasks = 16;  // that are worked on together: enough for the threads, and what their sums take does not grow with the channels
+template <class A> constexpr int64_t of_task = 64 / sizeof(A);  // channels
+template <class A> int64_t images_at_once(int64_t B, int64_t D) {
+  const int64_t tasks = (D + of_task<A> - 1) / of_task<A>;
+  return std::min(B, (kTasks + tasks - 1) / tasks);
+}
 States states_here(int64_t N) { return states_of(N, simd::width() == 64 ? widest<64> : simd::width() == 32 ? widest<32> : widest<16>); }
 
 Tensor forward(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C, const Optional& D_skip, const Optional& delta_bias, const Optional& W,
@@ -50,55 +54,57 @@ Tensor forward(const Tensor& u, const Tensor& delta, const Tensor& A, const Tens
     using A = typename decltype(tag)::type;
     const auto call = in.call<A>(s, gamma, delta_softplus);
     const auto out = maps<A>(y.work);
-    const int64_t lanes = simd::width() / sizeof(A), group = images_at_once(s.B, (s.D + lanes - 1) / lanes);
+    const int64_t group = images_at_once<A>(s.B, s.D);
     InOrder<A> in_order(group, s.H * s.W, states_here(s.N).padded);
     for (int64_t first = 0; first < s.B; first += group) {
       const int64_t images = std::min(group, s.B - first);
       in_order.fill(call, first, images);
-      for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) { forward_tile<V>(call, in_order, out, first, b, d, channels); });
+      for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) { forward_line<V>(call, in_order, out, first, b, d, channels); }, 64);
     }
   });
   return y.finish();
 }
 
-// Buffers of the backward pass, for a group of images at a time. rows: tasks (images x vectors of channels).
+// Buffers of the backward pass, for a group of images and, dB and dC, a group of channels at a time.
 template <class A> struct Buffers {
-  int64_t tiles, lanes, padded, steps, images;
+  int64_t tiles, lanes, padded, steps, images, channels;
   Scratch<A> memory;
   Scratch<double> sums;
-  A *p, *dp, *du, *dB, *dC;       // of a group: [task][H, W, lanes], dB and dC [task][steps][padded]
+  A *p, *dp, *du;                 // of a group of images: [image][tile][H, W, lanes]
+  A *dB, *dC;                     // of a group of both: [image][tile of the group][steps][padded]
   A *dA, *dskip, *dbias;          // of all: [image][direction][tile][padded][lanes], and without [padded]
   double* dW;                     // of all: [image][tile][2 n][lanes]
 
   Buffers(const Call<A>& c, int64_t B, int64_t lanes, int64_t padded)
-      : tiles((c.D + lanes - 1) / lanes), lanes(lanes), padded(padded), steps(c.H * c.W), images(images_at_once(B, tiles)) {
+      : tiles((c.D + lanes - 1) / lanes), lanes(lanes), padded(padded), steps(c.H * c.W), images(images_at_once<A>(B, c.D)), channels(std::min(tiles * lanes, kTasks * of_task<A>)) {
     const int64_t plane = images * tiles * steps * lanes;
     p = c.weight ? memory.take(plane) : nullptr;
     dp = c.weight ? memory.take(plane) : nullptr;
     du = c.D % lanes == 0 ? nullptr : memory.take(plane);
-    dB = memory.take(images * tiles * steps * padded), dC = memory.take(images * tiles * steps * padded);
+    dB = memory.take(images * channels / lanes * steps * padded), dC = memory.take(images * channels / lanes * steps * padded);
     dA = memory.take(B * kDirections * tiles * padded * lanes);
     dskip = memory.take(B * kDirections * tiles * lanes), dbias = memory.take(B * kDirections * tiles * lanes);
     dW = sums.take(B * tiles * 2 * c.n * lanes + 1);
   }
-  Map<A> plane(A* of, int64_t task, int64_t W) const { return {of + task * steps * lanes, W * lanes, lanes}; }
+  Map<A> plane(A* of, int64_t image, int64_t d, int64_t W) const { return {of + (image * tiles + d / lanes) * steps * lanes, W * lanes, lanes}; }
+  A* of_group(A* of, int64_t image, int64_t d) const { return of + (image * channels + d % channels) / lanes * steps * padded; }
 };
 
-// out [image, direction k] (pixel, state) = the sum over the vectors of channels of from [task][steps][padded].
-template <class A> void add_tiles(const Buffers<A>& buffers, const Call<A>& call, int64_t first_image, int64_t images, int k, const A* from, const Maps<A>& out) {
+// out [image, direction k] (pixel, state) = or += the sum over `count` vectors of channels of from [image][tile][steps][padded].
+template <class A> void add_tiles(const Buffers<A>& buffers, const Call<A>& call, int64_t first_image, int64_t images, int k, A* from, int64_t count, bool first, const Maps<A>& out) {
   const Walk walk{k, call.H, call.W};
   torch::stable::parallel_for(0, images * walk.chunks(), 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t image = i / walk.chunks();
+      const int64_t image = i / walk.chunks(), chunk = i % walk.chunks();
       const Map<A> map = out.at(first_image + image, k);
       const int64_t stride = walk.stride(map);
-      walk.pieces(i % walk.chunks(), [&](int64_t t, Pixel at, int64_t count) {
+      walk.pieces(chunk, [&](int64_t t, Pixel at, int64_t length) {
         A* p = map.at(at.row, at.column);
-        const A* row = from + (image * buffers.tiles * buffers.steps + i % walk.chunks() * kChunk + t) * buffers.padded;
-        for (int64_t step = 0; step < count; ++step, p += stride, row += buffers.padded)
+        const A* row = buffers.of_group(from, image, 0) + (chunk * kChunk + t) * buffers.padded;
+        for (int64_t step = 0; step < length; ++step, p += stride, row += buffers.padded)
           for (int64_t j = 0; j < call.N; ++j) {
-            A sum = row[j];
-            for (int64_t tile = 1; tile < buffers.tiles; ++tile) sum += row[tile * buffers.steps * buffers.padded + j];
+            A sum = first ? A(0) : p[j * out.inner];
+            for (int64_t tile = 0; tile < count; ++tile) sum += row[tile * buffers.steps * buffers.padded + j];
             p[j * out.inner] = sum;
           }
       });
@@ -139,35 +145,33 @@ template <class A> Eight backward_of(const Tensor& grad, const Arguments& a, con
     in_order.fill(call, first, images);
     auto target = [&]<class V>(int64_t b, int64_t d) __attribute__((always_inline)) {
       if (!buffers.du) return du_maps.at(first + b, 0).from(d);
-      return buffers.plane(buffers.du, b * tiles + d / lanes, s.W);
+      return buffers.plane(buffers.du, b, d, s.W);
     };
     if (a.W)
       for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
-        neighbour_term<V>(call, first + b, d, channels, buffers.plane(buffers.p, b * tiles + d / lanes, s.W));
+        neighbour_term<V>(call, first + b, d, channels, buffers.plane(buffers.p, b, d, s.W));
       });
-    for (int k = 0; k < kDirections; ++k) {
-      for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
-        const FlushDenormals flushing;
-        const int64_t task = b * tiles + d / lanes, own = ((first + b) * kDirections + k) * tiles + d / lanes;
-        Scratch<A> memory;
-        Chunk<V> chunk(call, first + b, d, channels, states, in_order, b, true, memory);
-        Gradients<A> out{maps<const A>(dy), maps<A>(ddelta.work), buffers.dB + task * buffers.steps * states.padded, buffers.dC + task * buffers.steps * states.padded,
-                            buffers.dA + own * states.padded * lanes, buffers.dskip + own * lanes, buffers.dbias + own * lanes, target.template operator()<V>(b, d), {}};
-        if (a.W) {
-          const Map<A> p = buffers.plane(buffers.p, task, s.W);
-          chunk.p_map = {p.p, p.h, p.w}, out.dp = buffers.plane(buffers.dp, task, s.W);
-        }
-        Reverse<V>(chunk, memory).direction(k, out);
-      });
-      add_tiles(buffers, call, first, images, k, buffers.dB, dB_maps);
-      add_tiles(buffers, call, first, images, k, buffers.dC, dC_maps);
-    }
+    for (int k = 0; k < kDirections; ++k)
+      for (int64_t from = 0; from < s.D; from += buffers.channels) {
+        const int64_t some = std::min(buffers.channels, s.D - from);
+        for_tiles<A>(images, some, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
+          backward_line<V>(call, in_order, first, b, from + d, channels, k, [&](int64_t own, Gradients<A>& out, Chunk<V>& chunk) __attribute__((always_inline)) {
+            const int64_t row = ((first + b) * kDirections + k) * tiles + own / lanes;
+            out = {maps<const A>(dy), maps<A>(ddelta.work), buffers.of_group(buffers.dB, b, own), buffers.of_group(buffers.dC, b, own), buffers.dA + row * states.padded * lanes,
+                   buffers.dskip + row * lanes, buffers.dbias + row * lanes, target.template operator()<V>(b, own), {}};
+            if (!a.W) return;
+            const Map<A> p = buffers.plane(buffers.p, b, own, s.W);
+            chunk.p_map = {p.p, p.h, p.w}, out.dp = buffers.plane(buffers.dp, b, own, s.W);
+          });
+        }, 64);
+        for (const auto& [parts, maps] : {std::pair{buffers.dB, dB_maps}, {buffers.dC, dC_maps}}) add_tiles(buffers, call, first, images, k, parts, (some + lanes - 1) / lanes, from == 0, maps);
+      }
     for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
       const Map<A> sum = target.template operator()<V>(b, d);
       if (a.W) {
         Scratch<A> memory;
         Scratch<int64_t> places;
-        const Map<A> dp = buffers.plane(buffers.dp, b * tiles + d / lanes, s.W);
+        const Map<A> dp = buffers.plane(buffers.dp, b, d, s.W);
         double* own = buffers.dW + ((first + b) * tiles + d / lanes) * 2 * s.n * lanes;
         pixel_difference::with_stencil<V>(s.n, [&](const auto& stencil) __attribute__((always_inline)) { stencil.backward({dp.p, dp.h, dp.w}, sum, own); }, s.H, s.W, s.n,
                                           in_lanes<V>(call.u.at(first + b, 0).from(d), s.H, s.W, channels, memory), call.weight + d, s.D, channels, A(gamma), memory, places);
@@ -200,13 +204,10 @@ Eight backward(const Tensor& grad, const Tensor& u, const Tensor& delta, const T
   const Sizes s = check(op, a);
   pixel_difference::check_grad(op, grad, u);
   if (u.numel() == 0) {
-    auto zeros = [&](const Optional& t) {
-      if (!t) return torch::stable::new_empty(u, {0}, accum_dtype(u));
-      Tensor z = torch::stable::empty_like(*t);
-      return torch::stable::zero_(z);
-    };
+    auto zeros = [&](const Tensor& t, std::vector<int64_t> shape) { return torch::stable::new_zeros(t, shape); };
     auto none = [](const Tensor& t) { Tensor z = torch::stable::empty_like(t); return torch::stable::zero_(z); };
-    return {none(u), none(delta), none(A), none(B), none(C), zeros(D_skip), zeros(delta_bias), zeros(W)};
+    auto row = [&](const Optional& t) { return t ? zeros(*t, {kDirections * s.D}) : torch::stable::new_empty(u, {0}, accum_dtype(u)); };
+    return {none(u), none(delta), zeros(A, {kDirections * s.D, s.N}), none(B), none(C), row(D_skip), row(delta_bias), W ? zeros(*W, {2, s.n, s.D}) : row(W)};
   }
   Eight found;
   with_accum(dtype_of(u), [&](auto tag) { found = backward_of<typename decltype(tag)::type>(grad, a, s, gamma, delta_softplus); });

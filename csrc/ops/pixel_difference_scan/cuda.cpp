@@ -2,6 +2,7 @@
 #include "ops/pixel_difference_scan/cuda.h"
 
 #include "common/device.h"
+#include "ops/pixel_difference/cuda_checks.h"
 #include "ops/pixel_difference_scan/checks.h"
 
 namespace irstd::pixel_difference_scan {
@@ -13,11 +14,6 @@ View view(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.st
 View target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 Maps maps(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.stride(4)}; }
 Maps map_target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.stride(4)}; }
-
-// Pixels of an image are counted in 31 bits, with some to spare; offsets have 64.
-void check_pixels(const char* op, const Sizes& s) {
-  if (s.H * s.W > int64_t(1) << 30) fail(op, ": u must have at most 2^30 pixels on CUDA, got ", s.H, " x ", s.W);
-}
 
 // The small arguments dense in the dtype computed in; they live as long as this object.
 struct Prepared {
@@ -36,8 +32,9 @@ struct Prepared {
 Tensor forward_cuda(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C, const Optional& D_skip, const Optional& delta_bias,
                     const Optional& W, double gamma, bool delta_softplus) {
   const Arguments arguments{u, delta, A, B, C, D_skip, delta_bias, W};
-  const Sizes s = check("pixel_difference_scan", arguments);
-  check_pixels("pixel_difference_scan", s);
+  const char* op = "pixel_difference_scan";
+  const Sizes s = check(op, arguments);
+  pixel_difference::check_counts(op, s.H, s.W, s.n);
   const OnDevice device(u);
   const Prepared a(arguments, gamma, delta_softplus, s);
   const Tensor out = torch::stable::empty_like(u), workspace = torch::stable::new_empty(a.rate, {forward_workspace(a.in)});
@@ -52,7 +49,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backw
   const Arguments arguments{u, delta, A, B, C, D_skip, delta_bias, W};
   const Sizes s = check(op, arguments);
   pixel_difference::check_grad(op, grad, u);
-  check_pixels(op, s);
+  pixel_difference::check_counts(op, s.H, s.W, s.n);
   const OnDevice device(u);
   const Prepared a(arguments, gamma, delta_softplus, s);
   const Tensor du = torch::stable::empty_like(u), ddelta = torch::stable::empty_like(delta), dB = torch::stable::empty_like(B), dC = torch::stable::empty_like(C);

@@ -87,7 +87,7 @@ template <class A> __global__ __launch_bounds__(kChainThreads, 4) void chunks_ke
   A* const values = blockIdx.y == 0 ? ends.h : ends.g;
   for (int64_t chain = blockIdx.x * int64_t(kChainThreads) + threadIdx.x; chain < chains; chain += gridDim.x * int64_t(kChainThreads)) {
     const int64_t d = chain % q.D, j = chain / q.D % states, line = chain / (q.D * states);
-    const A rate = q.rate[(line % kDirections * q.D + d) * q.N + q.first_state + j] * A(kLog2e);
+    const A rate = rate2_of(q.rate[(line % kDirections * q.D + d) * q.N + q.first_state + j]);
     A carry = 0;
     for (int c0 = 0; c0 < q.chunks; c0 += kAhead) {
       A own[kAhead], total[kAhead];

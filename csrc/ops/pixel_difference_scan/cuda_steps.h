@@ -171,11 +171,18 @@ template <class A, int Maps, bool WithC> struct Loads {
   __device__ __forceinline__ static int state_index(const Task& task) { return threadIdx.x - (second_half(task) ? 16 * task.warps : 0); }
 };
 
-// A log2(e) of this thread's states.
+// A log2(e). Rates beyond this, infinite ones too, count as this: 0 times one is 0, and a step of delta 0 leaves every state as it is. NaN stays.
+template <class A> constexpr A kSteepest = sizeof(A) == 4 ? A(1e8) : A(1e20);
+template <class A> __device__ __forceinline__ A rate2_of(A rate) {
+  rate *= A(kLog2e);
+  return rate > kSteepest<A> ? kSteepest<A> : rate < -kSteepest<A> ? -kSteepest<A> : rate;
+}
+
+// Those of this thread's states.
 template <int S, class A> __device__ __forceinline__ Row<A, S> rates(const Problem<A>& q, const Task& task) {
   Row<A, S> rate;
   IRSTD_UNROLL
-  for (int s = 0; s < S; ++s) rate.v[s] = q.rate[(task.k * q.D + task.d) * q.N + q.first_state + task.warp * S + s] * A(kLog2e);
+  for (int s = 0; s < S; ++s) rate.v[s] = rate2_of(q.rate[(task.k * q.D + task.d) * q.N + q.first_state + task.warp * S + s]);
   return rate;
 }
 

@@ -54,32 +54,49 @@ template <class V> IRSTD_INLINE void neighbour_term(const Call<simd::lane_t<V>>&
                                     channels, call.gamma, memory, places);
 }
 
-// y of one image and one vector of channels: the four directions, one after the other.
-template <class V> IRSTD_INLINE void forward_tile(const Call<simd::lane_t<V>>& call, const InOrder<simd::lane_t<V>>& in_order, const Maps<simd::lane_t<V>>& out, int64_t first,
+// Up to a cache line of channels: the vectors of it take turns at every chunk, so that no line is fetched twice.
+template <class V> constexpr int of_line = 64 / sizeof(V);
+// f(number, first channel, channels) for the vectors of a line.
+template <class V, class F> IRSTD_INLINE void for_vectors(int64_t d, int channels, const F& f) {
+  constexpr int lanes = simd::lanes<V>;
+  for (int i = 0; i * lanes < channels; ++i) f(i, d + i * lanes, std::min(lanes, channels - i * lanes));
+}
+
+// y of one image and one line of channels: the four directions, one after the other.
+template <class V> IRSTD_INLINE void forward_line(const Call<simd::lane_t<V>>& call, const InOrder<simd::lane_t<V>>& in_order, const Maps<simd::lane_t<V>>& out, int64_t first,
                                                    int64_t of_group, int64_t d, int channels) {
   using A = simd::lane_t<V>;
   constexpr int lanes = simd::lanes<V>;
-  const FlushDenormals flushing;
-  const int64_t image = first + of_group;
+  const Map<A> to = out.at(first + of_group, 0);
   Scratch<A> memory;
-  Chunk<V> chunk(call, image, d, channels, states_of(call.N, widest<sizeof(V)>), in_order, of_group, false, memory);
-  if (call.weight) {
-    const Map<A> p{memory.take(call.H * call.W * lanes), call.W * lanes, lanes};
-    neighbour_term<V>(call, image, d, channels, p);
-    chunk.p_map = {p.p, p.h, p.w};
-  }
-  const Map<A> to = out.at(image, 0).from(d);
-  const Map<A> y = for_lanes<V>(to, call.H, call.W, channels, memory);
+  Scratch<Chunk<V>> chunk_memory;
+  Chunk<V>* chunks = chunk_memory.take(of_line<V>);
+  Map<A> y[of_line<V>];
+  for_vectors<V>(d, channels, [&](int i, int64_t own, int count) __attribute__((always_inline)) {
+    auto& chunk = *new (chunks + i) Chunk<V>(call, in_order, first, of_group, own, count, states_of(call.N, widest<sizeof(V)>), false, memory);
+    if (call.weight) {
+      const Map<A> p{memory.take(call.H * call.W * lanes), call.W * lanes, lanes};
+      neighbour_term<V>(call, chunk.image, own, count, p);
+      chunk.p_map = {p.p, p.h, p.w};
+    }
+    y[i] = for_lanes<V>(to.from(own), call.H, call.W, count, memory);
+  });
+  const FlushDenormals flushing;  // only now: the deviation of the neighbour term needs its smallest squares
   A* part = memory.take(kChunk * lanes);
+  const Walk all{0, call.H, call.W};
   for (int k = 0; k < kDirections; ++k) {
-    chunk.start(k);
-    for (int64_t i = 0; i < chunk.walk.chunks(); ++i) {
-      chunk.template read<false>(i);
-      advance_all<true>(chunk, chunk.walk.length(i), part);
-      add_channels<V>(chunk.walk, i, part, y, k == 0);
+    for_vectors<V>(d, channels, [&](int i, int64_t, int) __attribute__((always_inline)) { chunks[i].start(k); });
+    for (int64_t number = 0; number < all.chunks(); ++number) {
+      chunks[0].foresee(number + 1);
+      for_vectors<V>(d, channels, [&](int i, int64_t, int) __attribute__((always_inline)) {
+        auto& chunk = chunks[i];
+        chunk.template read<false>(number);
+        advance_all<true>(chunk, all.length(number), part);
+        add_channels<V>(chunk.walk, number, part, y[i], k == 0);
+      });
     }
   }
-  to_image<V>(y, to, call.H, call.W, channels);
+  for_vectors<V>(d, channels, [&](int i, int64_t own, int count) __attribute__((always_inline)) { to_image<V>(y[i], to.from(own), call.H, call.W, count); });
 }
 
 }  // namespace irstd::pixel_difference_scan

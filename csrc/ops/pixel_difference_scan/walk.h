@@ -1,5 +1,5 @@
-// What the scan reads for one image and one vector of channels, copied in scan order a chunk of steps at a time: the recurrence then runs over dense
-// memory whatever the direction and the strides, and nothing is transposed as a whole.
+// What the scan reads, copied in scan order a chunk of steps at a time: the recurrence then runs over dense memory whatever the direction and the strides,
+// and no image is transposed. B and C are copied once for all channels, u and delta for each vector of channels.
 #pragma once
 #include <bit>
 #include <limits>
@@ -61,14 +61,13 @@ template <class V> IRSTD_INLINE void add_channels(const Walk& walk, int64_t chun
   });
 }
 
-// Asks for the memory of a chunk that is read later: at the strides of an image the processor does not foresee it. bytes: at every step.
-template <class A> IRSTD_INLINE void prefetch(const Walk& walk, int64_t chunk, Map<const A> map, int64_t bytes) {
+// Asks for the memory of a chunk that is read later, a cache line at every step: at the strides of an image the processor does not foresee it.
+template <class A> IRSTD_INLINE void prefetch(const Walk& walk, int64_t chunk, Map<const A> map) {
   if (chunk < 0 || chunk >= walk.chunks()) return;
   const int64_t stride = walk.stride(map);
   walk.pieces(chunk, [&](int64_t, Pixel at, int64_t steps) __attribute__((always_inline)) {
     const A* p = map.at(at.row, at.column);
-    for (int64_t i = 0; i < steps; ++i, p += stride)
-      for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch((const char*)p + byte);
+    for (int64_t i = 0; i < steps; ++i, p += stride) __builtin_prefetch(p);
   });
 }
 
@@ -87,7 +86,8 @@ template <class A> struct Call {
   const A *rate, *skip, *bias, *weight;  // A [4 D, N], D_skip, delta_bias [4 D] or null, W [2, n, D] or null
 };
 
-// The state loop runs over whole blocks of `width` states that stay in registers, padded with states whose B and C are 0.
+// The state loop runs over whole blocks of `width` states that stay in registers, padded with states whose A, B and C are 0: they add up the neighbour term
+// and nothing reads them.
 struct States {
   int64_t width, padded;
 };
@@ -170,13 +170,12 @@ template <class V> struct Chunk {
   using A = simd::lane_t<V>;
   static constexpr int lanes = simd::lanes<V>;
   const Call<A>& call;
-  Walk walk;
-  int64_t image, d;
-  int channels;
-  States states;
-  int64_t places;
   const InOrder<A>& in_order;
-  int64_t of_group;                                // the image's number in in_order
+  const int64_t image, of_group, d;                // of_group: the image's number in in_order
+  const int channels;
+  const States states;
+  Walk walk;
+  int64_t places;
   Map<const A> p_map{};                            // the neighbour term, where there is one
   A *all_u, *all_delta, *all_slope, *all_p, *most; // [places][kChunk][lanes]; slope: of the softplus; most: the longest step of each chunk
   A *rate2, *h;                                    // [padded][lanes]: A log2(e); the states
@@ -187,8 +186,8 @@ template <class V> struct Chunk {
   const A *B, *C;                                  // at steps of 2 padded
   bool near = false;                               // whether delta rate2 stays within exp2_reach
 
-  Chunk(const Call<A>& call, int64_t image, int64_t d, int channels, States states, const InOrder<A>& in_order, int64_t of_group, bool keep, Scratch<A>& memory)
-      : call(call), walk{0, call.H, call.W}, image(image), d(d), channels(channels), states(states), places(keep ? walk.chunks() : 1), in_order(in_order), of_group(of_group) {
+  Chunk(const Call<A>& call, const InOrder<A>& in_order, int64_t first, int64_t of_group, int64_t d, int channels, States states, bool keep, Scratch<A>& memory)
+      : call(call), in_order(in_order), image(first + of_group), of_group(of_group), d(d), channels(channels), states(states), walk{0, call.H, call.W}, places(keep ? walk.chunks() : 1) {
     const int64_t plane = places * kChunk * lanes;
     all_u = memory.take((call.weight ? 4 : 3) * plane + 2 * states.padded * lanes + places);
     all_delta = all_u + plane, all_slope = all_delta + plane, rate2 = all_slope + plane, h = rate2 + states.padded * lanes, all_p = h + states.padded * lanes;
@@ -235,10 +234,14 @@ template <class V> struct Chunk {
     near = most[place] * steepest <= simd::exp2_reach<V>;
   }
 
+  // Asks for a chunk that will be read, of as many channels as follow in a cache line.
+  IRSTD_INLINE void foresee(int64_t chunk) const {
+    prefetch(walk, chunk, call.u.at(image, 0).from(d));
+    prefetch(walk, chunk, call.delta.at(image, walk.k).from(d));
+  }
+
   template <bool Slope> IRSTD_INLINE void read(int64_t chunk) {
     const auto deltas = call.delta.at(image, walk.k).from(d);
-    prefetch(walk, chunk + 1, call.u.at(image, 0).from(d), channels * sizeof(A));
-    prefetch(walk, chunk + 1, deltas, channels * sizeof(A));
     use(chunk);
     read_channels<V>(walk, chunk, call.u.at(image, 0).from(d), channels, u);
     if (call.weight) read_channels<V>(walk, chunk, p_map, lanes, p);

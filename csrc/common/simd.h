@@ -117,6 +117,10 @@ template <class V> IRSTD_INLINE void transpose(const lane_t<V>* src, int64_t lds
     for (int64_t c = r < full_rows ? full_cols : 0; c < cols; ++c) dst[c * ldd + r] = src[r * lds + c];
 }
 
+// IRSTD_SIMD_BYTES, 16 or 32: the widest vectors that are compiled, which is how tests reach the kernels of other machines.
+#ifndef IRSTD_SIMD_BYTES
+#define IRSTD_SIMD_BYTES 64
+#endif
 #if defined(__x86_64__)
 template <class F> __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) void run_512(const F& f) { f.template operator()<64>(); }
 template <class F> __attribute__((target("avx2,fma"))) void run_256(const F& f) { f.template operator()<32>(); }
@@ -125,8 +129,8 @@ template <class F> __attribute__((target("avx2,fma"))) void run_256(const F& f) 
 // Bytes of the widest vector this CPU has.
 inline int width() {
 #if defined(__x86_64__)
-  static const int bytes = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") ? 64
-      : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 32 : 16;
+  static const int bytes = IRSTD_SIMD_BYTES >= 64 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") ? 64
+      : IRSTD_SIMD_BYTES >= 32 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 32 : 16;
   return bytes;
 #else
   return 16;
@@ -136,8 +140,10 @@ inline int width() {
 // f.operator()<Bytes>() compiled for, and called on, the widest vectors this CPU has. The operator must be always_inline.
 template <class F> void for_this_cpu(const F& f) {
 #if defined(__x86_64__)
-  if (width() == 64) return run_512(f);
-  if (width() == 32) return run_256(f);
+  if constexpr (IRSTD_SIMD_BYTES >= 64)
+    if (width() == 64) return run_512(f);
+  if constexpr (IRSTD_SIMD_BYTES >= 32)
+    if (width() == 32) return run_256(f);
 #endif
   f.template operator()<16>();
 }

@@ -55,12 +55,11 @@ template <class V> IRSTD_INLINE void to_image(Map<simd::lane_t<V>> from, Map<sim
 }
 
 // f.operator()<V>(image, first channel, channels of it) for every vector of channels of every image, or as many as fill `least` bytes, shared out among
-// torch's threads. f is always_inline.
-template <class A, class F> void for_tiles(int64_t images, int64_t channels, const F& f, int least = 0) {
+// torch's threads. work: steps of an instruction or a few that one of these takes; little work stays on one thread. f is always_inline.
+template <class A, class F> void for_tiles(int64_t images, int64_t channels, int64_t work, const F& f, int least = 0) {
   simd::for_this_cpu([&]<int Bytes>() {
-    const int64_t lanes = std::max(Bytes, least) / sizeof(A);
-    const int64_t tiles = (channels + lanes - 1) / lanes;
-    torch::stable::parallel_for(0, images * tiles, 1, [&](int64_t begin, int64_t end) {
+    const int64_t lanes = std::max(Bytes, least) / sizeof(A), tiles = (channels + lanes - 1) / lanes, grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, work));
+    torch::stable::parallel_for(0, images * tiles, grain, [&](int64_t begin, int64_t end) {
       simd::call<Bytes>([&]<int Same>() __attribute__((always_inline)) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t d = i % tiles * lanes;

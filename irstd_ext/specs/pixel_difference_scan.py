@@ -42,7 +42,7 @@ def _bytes(s, size):
 
 def _maps_invalid(index, name, rows, what):
     """Every wrong size of delta, B or C of the control case."""
-    changes = ((0, 2, 3, "B of u"), (1, 3, 4, "directions"), (2, rows - 1, rows, what), (3, 4, 5, "H of u"), (4, 5, 6, "W of u"))
+    changes = ((0, 2, 3, "B of u"), (1, 3, 4, "directions"), (2, rows - 1, rows, what), (3, 4, 5, "H of u"), (4, 7, 8, "W of u"))
     return tuple(Invalid(f"{name} dimension {axis}", replaced(index, lambda t, axis=axis: t.narrow(axis, 0, t.shape[axis] - 1)),
                          f"{name} must have size {want} ({of}) in dimension {axis}, got {got}") for axis, got, want, of in changes)
 
@@ -51,7 +51,7 @@ SPEC = OpSpec(
     op="pixel_difference_scan",
     inputs=_inputs,
     cases={
-        "odd": dict(B=3, D=2, H=5, W=6, N=4, n=2),
+        "odd": dict(B=3, D=2, H=5, W=8, N=4, n=2),  # more steps than a chunk of the CPU kernel
         "n1": dict(B=1, D=2, H=7, W=6, N=3, n=1),
         "n3": dict(B=1, D=2, H=9, W=8, N=2, n=3),
         "gamma": dict(B=1, D=2, H=6, W=7, N=2, n=2, gamma=0.25),
@@ -76,6 +76,8 @@ SPEC = OpSpec(
         "D33": dict(B=1, D=33, H=4, W=5, N=1, n=1),
         "channels_last": dict(B=2, D=32, H=5, W=7, N=16, n=2, channels_last=True),
         "long": dict(B=1, D=2, H=36, W=31, N=2, n=2),
+        "D300": dict(B=1, D=300, H=3, W=2, N=2, n=1),  # more channels, and below more images, than the CPU kernel takes at once
+        "B17": dict(B=17, D=1, H=3, W=3, N=2, n=1),
         "no_batch": dict(B=0, D=3, H=4, W=4, N=2, n=2),
         "no_channel": dict(B=2, D=0, H=4, W=4, N=2, n=2),
         "no_row": dict(B=2, D=3, H=0, W=4, N=2, n=2),
@@ -134,6 +136,7 @@ SPEC = OpSpec(
         "fast decay": replaced(2, lambda t: t * 1000),
         "u 0": replaced(0, torch.zeros_like),
         "u x 1e6": replaced(0, lambda t: t * 1e6),
+        "u x 1e-18": replaced(0, lambda t: t * 1e-18),
         "W 0": replaced(7, torch.zeros_like),
         "NaN in u": poked(0, float("nan"), 137),
         "Inf in u": poked(0, float("inf"), 137),

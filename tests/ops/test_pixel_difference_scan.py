@@ -263,11 +263,24 @@ class TestPixelDifferenceScan(OpTests):
                 out, grads = with_grads(op, args, SPEC.grads, torch.zeros_like(args[0]))
                 assert out.numel() == 0 and all(g.shape == a.shape and not g.any() for g, a in zip(grads, args))
 
+    def test_infinite_rates_are_instant(self):
+        """As a rate of -1e30 is; where the reference multiplies 0 by infinity, gradients are finite."""
+        args = self.control_args(torch.float32)
+        for rate in (float("-inf"), -1e30):
+            args[2] = args[2].index_fill(0, torch.tensor([0, 3]), rate)
+            out, grads = self.native_run(args, upstream(args[0]))
+            assert out.isfinite().all() and all(g.isfinite().all() for g in grads)
+            if rate == -1e30:
+                assert torch.equal(out, before)
+            before = out
+
     def test_offsets_beyond_2_to_31(self):
-        args = SPEC.args(dict(B=2, D=2, H=3, W=4, N=2, n=2), torch.bfloat16)
-        for i, step in ((0, 16), (1, 4), (3, 4), (4, 4)):
+        """Tensors that the kernel reads in place: float32, channels innermost."""
+        args = SPEC.args(dict(B=2, D=2, H=3, W=4, N=2, n=2), torch.float32)
+        for i in (0, *MAPS):
             shape = args[i].shape
-            strides = (2**31 - 2048, *(512 // 4**j for j in range(len(shape) - 2)), 1)
-            far = torch.empty(2**31 + 4096, dtype=torch.bfloat16).as_strided(shape, strides)  # only the pages written are taken
+            strides = (2**31 - 64, *(512,) * (len(shape) - 4), 1, 64, 4)
+            far = torch.empty(2**31 + 4096).as_strided(shape, strides)  # only the pages written are taken
             far.copy_(args[i])
-            assert torch.equal(pixel_difference_scan(*args[:i], far, *args[i + 1 :]), pixel_difference_scan(*args))
+            near = [*args[:i], far.contiguous(), *args[i + 1 :]]
+            assert torch.equal(pixel_difference_scan(*args[:i], far, *args[i + 1 :]), pixel_difference_scan(*near))

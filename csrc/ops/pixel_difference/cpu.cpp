@@ -11,6 +11,8 @@ template <class T> Map<T> image(const Tensor& t, int64_t b) {
   return {p + b * t.stride(0), t.stride(2), t.stride(3)};
 }
 
+int64_t work(const Sizes& s) { return s.H * s.W * (2 * s.n + 1) * (2 * s.n + 1); }
+
 Tensor forward(const Tensor& u, const Tensor& W, double gamma) {
   const Sizes s = check("pixel_difference", u, W);
   Result p(u);
@@ -18,7 +20,7 @@ Tensor forward(const Tensor& u, const Tensor& W, double gamma) {
   const Tensor inner = ready(u), weight = dense(W, accum_dtype(u));
   with_accum(dtype_of(u), [&](auto tag) {
     using A = typename decltype(tag)::type;
-    for_tiles<A>(s.B, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
+    for_tiles<A>(s.B, s.D, work(s), [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
       Scratch<A> memory;
       Scratch<int64_t> places;
       const auto from = in_lanes<V>(image<const A>(inner, b).from(d), s.H, s.W, channels, memory);
@@ -44,7 +46,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& u, const T
     using A = typename decltype(tag)::type;
     Scratch<double> partials;
     double* partial = partials.take(s.B * 2 * s.n * s.D);  // per image
-    for_tiles<A>(s.B, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
+    for_tiles<A>(s.B, s.D, work(s), [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
       constexpr int lanes = simd::lanes<V>;
       Scratch<A> memory;
       Scratch<double> sums;

@@ -54,12 +54,12 @@ Tensor forward(const Tensor& u, const Tensor& delta, const Tensor& A, const Tens
     using A = typename decltype(tag)::type;
     const auto call = in.call<A>(s, gamma, delta_softplus);
     const auto out = maps<A>(y.work);
-    const int64_t group = images_at_once<A>(s.B, s.D);
+    const int64_t group = images_at_once<A>(s.B, s.D), work = kDirections * s.H * s.W * (s.N + 8);
     InOrder<A> in_order(group, s.H * s.W, states_here(s.N).padded);
     for (int64_t first = 0; first < s.B; first += group) {
       const int64_t images = std::min(group, s.B - first);
       in_order.fill(call, first, images);
-      for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) { forward_line<V>(call, in_order, out, first, b, d, channels); }, 64);
+      for_tiles<A>(images, s.D, work, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) { forward_line<V>(call, in_order, out, first, b, d, channels); }, 64);
     }
   });
   return y.finish();
@@ -93,7 +93,7 @@ template <class A> struct Buffers {
 // out [image, direction k] (pixel, state) = or += the sum over `count` vectors of channels of from [image][tile][steps][padded].
 template <class A> void add_tiles(const Buffers<A>& buffers, const Call<A>& call, int64_t first_image, int64_t images, int k, A* from, int64_t count, bool first, const Maps<A>& out) {
   const Walk walk{k, call.H, call.W};
-  torch::stable::parallel_for(0, images * walk.chunks(), 4, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, images * walk.chunks(), 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t image = i / walk.chunks(), chunk = i % walk.chunks();
       const Map<A> map = out.at(first_image + image, k);
@@ -139,7 +139,7 @@ template <class A> Eight backward_of(const Tensor& grad, const Arguments& a, con
   const States states = states_here(s.N);
   Buffers<A> buffers(call, s.B, lanes, states.padded);
   InOrder<A> in_order(buffers.images, buffers.steps, states.padded);
-  const int64_t tiles = buffers.tiles;
+  const int64_t tiles = buffers.tiles, work = s.H * s.W * (s.N + 8);
   for (int64_t first = 0; first < s.B; first += buffers.images) {
     const int64_t images = std::min(buffers.images, s.B - first);
     in_order.fill(call, first, images);
@@ -148,13 +148,13 @@ template <class A> Eight backward_of(const Tensor& grad, const Arguments& a, con
       return buffers.plane(buffers.du, b, d, s.W);
     };
     if (a.W)
-      for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
+      for_tiles<A>(images, s.D, work, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
         neighbour_term<V>(call, first + b, d, channels, buffers.plane(buffers.p, b, d, s.W));
       });
     for (int k = 0; k < kDirections; ++k)
       for (int64_t from = 0; from < s.D; from += buffers.channels) {
         const int64_t some = std::min(buffers.channels, s.D - from);
-        for_tiles<A>(images, some, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
+        for_tiles<A>(images, some, work, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
           backward_line<V>(call, in_order, first, b, from + d, channels, k, [&](int64_t own, Gradients<A>& out, Chunk<V>& chunk) __attribute__((always_inline)) {
             const int64_t row = ((first + b) * kDirections + k) * tiles + own / lanes;
             out = {maps<const A>(dy), maps<A>(ddelta.work), buffers.of_group(buffers.dB, b, own), buffers.of_group(buffers.dC, b, own), buffers.dA + row * states.padded * lanes,
@@ -166,7 +166,7 @@ template <class A> Eight backward_of(const Tensor& grad, const Arguments& a, con
         }, 64);
         for (const auto& [parts, maps] : {std::pair{buffers.dB, dB_maps}, {buffers.dC, dC_maps}}) add_tiles(buffers, call, first, images, k, parts, (some + lanes - 1) / lanes, from == 0, maps);
       }
-    for_tiles<A>(images, s.D, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
+    for_tiles<A>(images, s.D, work, [&]<class V>(int64_t b, int64_t d, int channels) __attribute__((always_inline)) {
       const Map<A> sum = target.template operator()<V>(b, d);
       if (a.W) {
         Scratch<A> memory;

@@ -107,7 +107,7 @@ template <class A> struct InOrder {
 
   void fill(const Call<A>& call, int64_t first, int64_t images) {
     const int64_t chunks = Walk{0, call.H, call.W}.chunks(), rows = images * kDirections * chunks;
-    torch::stable::parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) {
+    torch::stable::parallel_for(0, rows, 64, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t chunk = i % chunks, image = i / chunks / kDirections;
         const Walk walk{int(i / chunks % kDirections), call.H, call.W};

@@ -82,7 +82,12 @@ def test_start():
     for operator in (stage.A, stage.At):
         assert 0.95 < operator.conv.weight.std().item() / deviation < 1.05
         x = torch.randn(1, 32, 8, 8)
-        assert torch.allclose(operator(x) - x, operator.conv(x), atol=1e-6)
+        assert torch.allclose(operator(x) - x, operator.conv(x), atol=1e-5)
+        wide = operator.double()(x.double(), stage.rho.double())
+        assert torch.allclose(wide, 0.5 * (x + operator.conv(x.double())), rtol=0, atol=1e-12)
+        operator.float()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (operator(x, stage.rho) - wide).abs().max() < 0.02 < (operator(x) - wide).abs().max()
         assert torch.allclose(operator(3 * x), 3 * operator(x), atol=1e-5)
     assert not torch.equal(stage.A.conv.weight, stage.At.conv.weight)
 

@@ -90,7 +90,6 @@ SPEC = OpSpec(
         "B2_D96_64x64_N16_plain": dict(B=2, D=96, H=64, W=64, N=16, n=None, channels_last=True),
         "B2_D96_64x64_N16": dict(B=2, D=96, H=64, W=64, N=16, n=2, channels_last=True),
         "B2_D96_64x64_N1_plain": dict(B=2, D=96, H=64, W=64, N=1, n=None, channels_last=True),
-        "B1_D64_128x128_N16": dict(B=1, D=64, H=128, W=128, N=16, n=2, channels_last=True),
     },
     grads=(0, 1, 2, 3, 4, 5, 6, 7),
     gradients=_gradients,

@@ -10,7 +10,7 @@ class BenchPixelDifferenceScan(OpBench):
     spec = SPEC
     native = pscan
     compiled = False  # torch.compile unrolls the reference to some 1000 operators: four minutes for forward alone, to gain a quarter
-    rounds = 5  # of seconds each, mostly the baselines'
+    rounds = 3  # of seconds each, mostly the baselines'
 
     def extra(self, info):
         """floor_ms of forward: 12 vector instructions for the decay and the update of a vector of states, as many a second as the matrix product does

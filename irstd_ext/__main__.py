@@ -39,6 +39,9 @@ def describe(name: str) -> str:
         path = pattern.format(name)
         here = (ROOT / path).exists()
         lines.append(f"  {what:30} {path}{'' if here else '   (in the source tree)'}")
+    for folder, pattern in ((f"csrc/ops/{name}", "*"), ("irstd_ext/reference", f"{name}_*.py")):
+        more = sorted(str(p.relative_to(ROOT)) for p in (ROOT / folder).glob(pattern))
+        lines += [f"  {'and':30} {path}" for path in more if path not in {pattern.format(name) for _, pattern in FILES}]
     if _load.cpu_reason:
         return "\n".join([*lines, "", f"not loaded: {_load.cpu_reason}"])
     lines += ["", "schemas:"]

@@ -52,12 +52,14 @@ def build_model(name: str, preset: str | None = None, backend: str = "ext", **op
     """
     cls = _network_class(name)
     chosen = cls.default_preset if preset is None else preset
-    if chosen not in cls.presets:
+    if not isinstance(chosen, str) or chosen not in cls.presets:
         raise ValueError(f"build_model: {name} has no preset {chosen!r}; its presets are {', '.join(list_presets(name))}")
-    known = [p.name for p in inspect.signature(cls).parameters.values() if p.name != "backend"]
-    for option in options:
+    known = {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.name != "backend"}
+    for option, value in options.items():
         if option not in known:
             raise ValueError(f"build_model: {name} has no option {option!r}; its options are {', '.join(known)}")
+        if isinstance(known[option], bool) and not isinstance(value, bool):  # the text "False" would count as true
+            raise ValueError(f"build_model: option {option} of {name} must be true or false, got {value!r}")
     net = cls(backend=backend, **{**cls.presets[chosen], **options})
     net.preset = chosen
     return net

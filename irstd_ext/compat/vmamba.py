@@ -22,10 +22,14 @@ def _check(function: str, name: str, t: Optional[Tensor], layout: str, known: di
     known.update(zip(letters, t.shape))
 
 
+# VMamba's own names of its CUDA kernels, and of its plain form, are taken too.
+_BACKENDS = {None: ops, "ext": ops, "oflex": ops, "core": ops, "mamba": ops, "reference": reference, "torch": reference}
+
+
 def _scan(function: str, backend: Optional[str], *args) -> Tensor:
-    if backend not in (None, "ext", "reference"):
+    if backend not in _BACKENDS:
         raise ValueError(f"{function}: backend must be 'ext' or 'reference', got {backend!r}")
-    return (reference if backend == "reference" else ops).pixel_difference_scan(*args)
+    return _BACKENDS[backend].pixel_difference_scan(*args)
 
 
 def scan_to_image(x: Tensor, height: int, width: int) -> Tensor:
@@ -56,7 +60,7 @@ def cross_selective_scan_fn(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: T
     Args:
         u: [B, D, H, W] image. delta: [B, 4 D, L] or [B, 4, D, L], L = H W, in the order of each direction's scan; B, C: [B, 4, N, L] too. A: [4 D, N].
         D, delta_bias: [4 D] or None. W, gamma: the neighbour term of `pixel_difference_scan`, which VMamba has not.
-        backend: "ext" (as None) or "reference", plain PyTorch.
+        backend: "ext" (as None) or "reference", plain PyTorch; of VMamba's names "oflex", "core", "mamba" mean the first, "torch" the second.
 
     Returns:
         [B, D, H, W], where VMamba's merge gives [B, D, L]. delta, B and C are copied to image order; projections computed from the image are in that order
@@ -96,7 +100,7 @@ def selective_scan_fn(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
     Args:
         u, delta: [B, K D, L]. A: [K D, N]. B, C: [B, K, N, L]. D, delta_bias: [K D] or None. Row k D + d is group k, channel d; any K.
         oflex: float32 output for half-precision u; False gives the dtype of u.
-        backend: "ext" (as None) or "reference", plain PyTorch.
+        backend: "ext" (as None) or "reference", plain PyTorch; of VMamba's names "oflex", "core", "mamba" mean the first, "torch" the second.
 
     Returns:
         [B, K D, L]. Causal: what is not finite reaches no earlier step. Inf or NaN in u at step t: NaN from t on in that row; for gradients that u is 0.

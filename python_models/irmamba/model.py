@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import isfinite, log
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,12 @@ class IRMamba(IRSTDNet):
 
     def __init__(self, widths: Sequence[int] = (32, 64, 128, 256, 256), d_state: int = 16, window: int = 2, gamma: float = 1.0, pdmamba: bool = True,
                  lrm: bool = True, lrm_stages: Sequence[int] = (4, 3, 2, 1), checkpoint: bool = False, in_channels: int = 1, backend: str = "ext") -> None:
-        widths, lrm_stages = tuple(widths), tuple(lrm_stages)
-        _check_counts("widths", widths, "five", _LEVELS)
-        _check_counts("lrm_stages", lrm_stages, "four", _LEVELS - 1)
-        _check_counts("d_state", (d_state,))
-        _check_counts("window", (window,))
+        widths = _counts("widths", widths, "five", _LEVELS)
+        lrm_stages = _counts("lrm_stages", lrm_stages, "four", _LEVELS - 1)
+        _check_count("d_state", d_state)
+        _check_count("window", window)
+        if isinstance(gamma, bool) or not isinstance(gamma, (int, float)) or not isfinite(gamma):
+            raise ValueError(f"irmamba: gamma must be a finite number, got {gamma!r}")
         options = {"widths": list(widths), "d_state": d_state, "window": window, "gamma": gamma, "pdmamba": pdmamba, "lrm": lrm,
                    "lrm_stages": list(lrm_stages), "checkpoint": checkpoint, "in_channels": in_channels}
         super().__init__(options, in_channels)
@@ -97,7 +98,16 @@ class IRMamba(IRSTDNet):
         return BCESoftIoULoss()
 
 
-def _check_counts(option: str, values: tuple[int, ...], word: str = "", count: int = 1) -> None:
-    if len(values) != count or not all(isinstance(v, int) and v > 0 for v in values):
-        kind, got = (f"{word} integers", values) if word else ("an integer", values[0])
-        raise ValueError(f"irmamba: {option} must be {kind} > 0, got {got}")
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _check_count(option: str, value: object) -> None:
+    if not _is_count(value):
+        raise ValueError(f"irmamba: {option} must be an integer > 0, got {value!r}")
+
+
+def _counts(option: str, values: Sequence[int], word: str, count: int) -> tuple[int, ...]:
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != count or not all(map(_is_count, values)):
+        raise ValueError(f"irmamba: {option} must be {word} integers > 0, got {values!r}")
+    return tuple(values)

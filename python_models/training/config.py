@@ -222,7 +222,7 @@ def find_recipe(name: str, recipes: Mapping[str, Path]) -> Path:
 
 
 def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Turn ``("attention=linear", "width=16")`` into ``{"attention": "linear", "width": 16}``; values read as TOML, else as text."""
+    """Turn ``("attention=linear", "width=16")`` into ``{"attention": "linear", "width": 16}``; values read as TOML or Python's True and False, else as text."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -231,5 +231,5 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
         try:
             options[name] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            options[name] = text
+            options[name] = {"True": True, "False": False}.get(text, text)
     return options

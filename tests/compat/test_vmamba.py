@@ -86,6 +86,13 @@ def test_cross_selective_scan(B, D, N, H, W, backend):
     assert torch.equal(by_direction, got[0])
 
 
+def test_backends_by_vmamba_s_names():
+    args = draw(1, 4, 2, 3, 30)
+    for ours, theirs in (("ext", ("oflex", "core", "mamba")), ("reference", ("torch",))):
+        want = vmamba.selective_scan_fn(*args, backend=ours)
+        assert all(torch.equal(vmamba.selective_scan_fn(*args, backend=name), want) for name in theirs)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_neighbour_term_is_there_when_asked_for(backend):
     _, *sequences = draw(1, 4, 2, 3, 30)
@@ -204,11 +211,11 @@ def test_other_errors_are_one_line():
             vmamba.scan_to_image(torch.zeros(shape), 2, 3)
         size = ", ".join(str(s) for s in shape)
         assert str(raised.value) == f"scan_to_image: x must be [B, 4, F, H*W] = [B, 4, F, 6], got [{size}]"
-    with pytest.raises(ValueError, match="^selective_scan_fn: backend must be 'ext' or 'reference', got 'torch'$"):
-        vmamba.selective_scan_fn(*args, backend="torch")
+    with pytest.raises(ValueError, match="^selective_scan_fn: backend must be 'ext' or 'reference', got 'cpu'$"):
+        vmamba.selective_scan_fn(*args, backend="cpu")
     image, args = torch.zeros(1, 3, 2, 3).double(), draw(1, 4, 3, 2, 6)
-    with pytest.raises(ValueError, match="^cross_selective_scan_fn: backend must be 'ext' or 'reference', got 'torch'$"):
-        vmamba.cross_selective_scan_fn(image, *args[1:], backend="torch")
+    with pytest.raises(ValueError, match="^cross_selective_scan_fn: backend must be 'ext' or 'reference', got 'cpu'$"):
+        vmamba.cross_selective_scan_fn(image, *args[1:], backend="cpu")
 
 
 @pytest.mark.skipif(bool(_load.cpu_reason), reason=_load.cpu_reason or "")

@@ -97,11 +97,16 @@ def test_pads_at_the_bottom_and_right():
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"widths": [8, 8, 8]}, r"widths must be five integers > 0, got \(8, 8, 8\)"),
-    ({"widths": [8, 8, 8, 8, 0]}, r"widths must be five integers > 0, got \(8, 8, 8, 8, 0\)"),
-    ({"lrm_stages": [4, 3, 2]}, r"lrm_stages must be four integers > 0, got \(4, 3, 2\)"),
-    ({"lrm_stages": [4, 3, 2, 0]}, r"lrm_stages must be four integers > 0, got \(4, 3, 2, 0\)"),
+    ({"widths": [8, 8, 8]}, r"widths must be five integers > 0, got \[8, 8, 8\]"),
+    ({"widths": [8, 8, 8, 8, 0]}, r"widths must be five integers > 0, got \[8, 8, 8, 8, 0\]"),
+    ({"lrm_stages": [4, 3, 2]}, r"lrm_stages must be four integers > 0, got \[4, 3, 2\]"),
+    ({"lrm_stages": [4, 3, 2, 0]}, r"lrm_stages must be four integers > 0, got \[4, 3, 2, 0\]"),
     ({"d_state": 0}, "d_state must be an integer > 0, got 0"),
+    ({"d_state": "16"}, "d_state must be an integer > 0, got '16'"),
+    ({"widths": 4}, "widths must be five integers > 0, got 4"),
+    ({"widths": (True, 8, 8, 8, 8)}, r"widths must be five integers > 0, got \(True, 8, 8, 8, 8\)"),
+    ({"gamma": float("nan")}, "gamma must be a finite number, got nan"),
+    ({"gamma": "1"}, "gamma must be a finite number, got '1'"),
     ({"window": 1.5}, "window must be an integer > 0, got 1.5"),
     ({"in_channels": 2}, "in_channels must be 1 or 3, got 2"),
 ])

@@ -39,6 +39,9 @@ def test_option_overrides_preset():
     (("../sgem_unet",), {}, r"^build_model: no network '../sgem_unet'; there are "),
     (("sgem_unet", "huge"), {}, r"^build_model: sgem_unet has no preset 'huge'; its presets are paper, small, tiny$"),
     (("sgem_unet",), {"depth": 4}, r"^build_model: sgem_unet has no option 'depth'; its options are attention, input_size, widths"),
+    (("sgem_unet",), {"value_proj": "False"}, r"^build_model: option value_proj of sgem_unet must be true or false, got 'False'$"),
+    (("irmamba",), {"lrm": 0}, r"^build_model: option lrm of irmamba must be true or false, got 0$"),
+    (("irmamba", ["tiny"]), {}, r"^build_model: irmamba has no preset \['tiny'\]"),
     (("sgem_unet", "tiny", "cuda"), {}, r"reference.*got 'cuda'"),
 ])
 def test_unknown_names(args, options, message):

@@ -63,6 +63,8 @@ class TestPixelDifferenceScan(OpTests):
     def test_autocast_computes_in_float32(self, half):
         args = self.control_args(torch.float32)
         with torch.autocast("cpu", half):
+            with pytest.raises(RuntimeError, match="u must be float16, bfloat16, float32 or float64, got int64"):
+                self.op(args[0].long(), *args[1:])
             assert torch.equal(self.op(*args), self.op(*args)) and self.op(*args).dtype == torch.float32
             mixed = [args[0], *cast(args[1:], half)]  # projections come out of a Linear in half precision, parameters and u may not
             out, grads = self.native_run(mixed, upstream(args[0]))

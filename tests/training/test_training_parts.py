@@ -136,6 +136,7 @@ def test_values_out_of_range_name_field_rule_and_value(values, message):
 def test_network_options_are_read_as_toml_else_as_text():
     assert parse_options(("attention=linear", "heads=2", "value_proj=true", "widths=[4, 8]")) == {
         "attention": "linear", "heads": 2, "value_proj": True, "widths": [4, 8]}
+    assert parse_options(("pdmamba=False", "lrm=True")) == {"pdmamba": False, "lrm": True}
     with pytest.raises(ValueError, match="option must be NAME=VALUE, got 'heads'"):
         parse_options(("heads",))
 

@@ -1,4 +1,7 @@
-// pixel_difference_scan on the CPU: a task is a cache line of channels of one image. Results do not depend on the number of threads: every sum over tasks is
+// pixel_difference_scan on the CPU. Forward: Inputs (channels innermost), then for a group of images InOrder (walk.h: B and C in scan order) and a task for each
+// image and cache line of channels, forward_line (forward.h): the neighbour term p, and for each direction and chunk of steps read, advance, add to y. Backward, the same
+// group: p, then for each direction and group of channels backward_line (backward.h) and the sums of dB and dC over channels (add_tiles), last the gradient
+// of p (../pixel_difference/stencil.h). Results do not depend on the number of threads: every sum over tasks is
 // taken afterwards, in order.
 #include "common/dispatch.h"
 #include "ops/pixel_difference_scan/backward.h"

@@ -69,7 +69,6 @@ def main(arguments: list[str]) -> int:
     else:
         print(f"irstd_ext: expected one of {', '.join(ops.__all__)}, got {' '.join(arguments)}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-from ..reference.pixel_difference import local_differences
+from ..reference._neighbours import local_differences
 from ..testing import Invalid, OpSpec, poked, replaced
 
 MARGIN = 2e-3  # between a difference and its threshold: float32 and float64 must take the same branch

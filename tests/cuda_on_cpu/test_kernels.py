@@ -99,7 +99,7 @@ def check(b, spec, args, dtype, g=None, given=None) -> None:
 def test_every_branch_at_its_edges(backend, op, name):
     sizes, dtype, expected = EDGES[op][name]
     if backend.name == "triton_interpreter" and op == "pixel_difference_scan" and sizes["D"] > 16:
-        pytest.skip("a minute in the interpreter; D17 and D33 of tests/ops are like it there")
+        sizes = sizes | dict(H=2, W=3)  # it takes a second a step; here the edges are those of channels and states, in the other cases those of segments
     spec = load_spec(op)
     log = cuda_on_cpu_library(op).cpu_cuda_take_log if backend.name == "cuda_on_cpu" else bytes
     log()  # what earlier tests launched

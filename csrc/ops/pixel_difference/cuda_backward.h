@@ -97,11 +97,7 @@ template <class A, int N> struct Around {
     for (int i = 1; i <= 2 * N; ++i) read(i, at.first + i - 1 - N);
   }
   __device__ __forceinline__ void move_to(int row) {
-    IRSTD_UNROLL
-    for (int i = 0; i < 2 * N; ++i) {
-      IRSTD_UNROLL
-      for (int j = 0; j <= 2 * N; ++j) v[i][j] = v[i + 1][j];
-    }
+    move_down(v);
     read(2 * N, row + N);
   }
   __device__ __forceinline__ A at(int dy, int dx) const { return v[N + dy][N + dx]; }

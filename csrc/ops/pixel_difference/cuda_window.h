@@ -115,6 +115,15 @@ struct Place {
   template <class A> __device__ __forceinline__ int64_t offset(const Field<A>& f, int row) const { return ((b * f.H + row) * f.W + column) * f.D + d; }
 };
 
+// Moves a window one row down: every row takes the place of the one above, and the last is to be read.
+template <class A, int K> __device__ __forceinline__ void move_down(A (&v)[K][K]) {
+  IRSTD_UNROLL
+  for (int i = 0; i + 1 < K; ++i) {
+    IRSTD_UNROLL
+    for (int j = 0; j < K; ++j) v[i][j] = v[i + 1][j];
+  }
+}
+
 // The pixels around (row, column) of one plane, beyond the border those at the border. With N > 0 a (2N+1) x (2N+1) window moves down in registers,
 // 2N + 1 reads a pixel; with N = 0 every read goes to the cache.
 template <class A, int N> struct Window {
@@ -132,11 +141,7 @@ template <class A, int N> struct Window {
   }
   // The pixels around `row`, which follows the row before, or is the first.
   __device__ __forceinline__ void move_to(int row) {
-    IRSTD_UNROLL
-    for (int i = 0; i < 2 * N; ++i) {
-      IRSTD_UNROLL
-      for (int j = 0; j <= 2 * N; ++j) v[i][j] = v[i + 1][j];
-    }
+    move_down(v);
     read(2 * N, row + N);
   }
   __device__ __forceinline__ A at(int dy, int dx) const { return v[N + dy][N + dx]; }

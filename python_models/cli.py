@@ -20,6 +20,7 @@ from typing import Any
 COMMANDS = {
     "demo": "make a synthetic set, train a small network on it in two minutes, judge it, show the speed of the native ops",
     "train": "train a network on a data set and write a run folder",
+    "convert": "turn published weights into a file that a training begins with",
     "eval": "judge a run on the test list of its data set, or anybody's predictions, under every protocol",
     "predict": "find targets in images, folders, image stacks or frames with a trained run",
     "report": "write one HTML page about a run, or about several side by side",

@@ -133,6 +133,17 @@ def load_run(folder: str | Path, weights: Literal["best", "last", "raw"] = "best
     return net.to(device).eval()
 
 
+def load_weights(net: IRSTDNet, path: Path) -> None:
+    """Load a safetensors file that holds exactly the entries of ``net``; raises ValueError or FileNotFoundError in one line where it does not."""
+    tensors, wanted = read_weights(path), net.state_dict()
+    wrong = [f"{what} {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}" for what, names in (
+        ("it lacks", [n for n in wanted if n not in tensors]), ("it has besides", [n for n in tensors if n not in wanted]),
+        ("of another shape are", [n for n in wanted if n in tensors and tensors[n].shape != wanted[n].shape])) if names]
+    if wrong:
+        raise ValueError(f"train: weights {path} do not fit {net.name} {net.preset}: {'; '.join(wrong)}")
+    net.load_state_dict(tensors)
+
+
 def save_weights(folder: Path, tensors: Mapping[str, torch.Tensor], best: bool, raw: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write the weights of an epoch, the same as the selected ones when ``best``, and ``raw``, those before averaging."""
     write_weights(folder / MODEL, tensors)

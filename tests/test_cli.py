@@ -10,7 +10,7 @@ import pytest
 from python_models import cli
 from python_models.data import SynthConfig, write_synthetic
 
-COMMANDS = ("demo", "train", "eval", "predict", "report", "data", "bench", "doctor")
+COMMANDS = ("demo", "train", "convert", "eval", "predict", "report", "data", "bench", "doctor")
 NET = ["--option", "input_size=32", "widths=[4, 4, 8, 8, 8]"]
 
 
@@ -76,7 +76,7 @@ def test_help_is_quick_to_import():
 
 
 @pytest.mark.parametrize("args,words", [
-    (["tarin"], "command must be one of demo, train, eval, predict, report, data, bench, doctor, got 'tarin'"),
+    (["tarin"], "command must be one of demo, train, convert, eval, predict, report, data, bench, doctor, got 'tarin'"),
     (["train", "sgem_unet", "--data", "d", "--epoch", "3"], "Unrecognized options: --epoch"),
     (["train", "sgem_unet"], "Missing from irstd train: --data"),
     (["train", "sgem_unet", "--data", "d", "--epochs", "many"], "Error parsing --epochs"),

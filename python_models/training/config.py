@@ -47,6 +47,8 @@ class TrainConfig:
     """constructor options of the network as NAME=VALUE, e.g. attention=linear"""
     recipe: str | None = None
     """named recipe of the network or a TOML file; options given here win over it"""
+    weights: Path | None = None
+    """safetensors file of the whole network to begin with, such as the best weights of a run or what irstd convert writes"""
     backend: Literal["ext", "reference"] = "ext"
     """native operators, or their plain PyTorch form"""
     epochs: int = 80
@@ -180,7 +182,7 @@ class Recipe:
 
 
 # What belongs to one call and not to a recipe.
-_NOT_IN_RECIPE = {"model", "data", "out", "recipe", "resume", "overwrite", "progress", "option"}
+_NOT_IN_RECIPE = {"model", "data", "out", "recipe", "resume", "overwrite", "progress", "option", "weights"}
 
 
 def read_recipe(path: Path) -> Recipe:

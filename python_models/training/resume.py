@@ -33,6 +33,7 @@ def stored_run(out: Path) -> tuple[TrainConfig, dict[str, Any]] | None:
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["train"].items() if k in known}
     values |= {"data": Path(stored["data"]["root"]), "out": out, "seeds": seeds, "resume": True, "overwrite": False}
+    values["weights"] = Path(values["weights"]) if values.get("weights") else None
     return TrainConfig(**values), dict(stored["model"]["options"])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from python_models.evaluation import evaluate
 from python_models.inference import Scorer, network_scorer
-from python_models.runs import CONFIG, LAST, STATE, add_metrics, prepare_folder, save_run
+from python_models.runs import CONFIG, LAST, STATE, add_metrics, load_weights, prepare_folder, save_run
 
 from .check import as_json, check
 from .checkpoint import seed_generators
@@ -72,8 +72,11 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
         if ds is not None and len(ds) == 0:
             raise ValueError(f"train: the {part} list of split {config.split} in {config.data} must hold an image, got none")
     config = dataclasses.replace(config, device=_device(config), threads=torch.get_num_threads())
+    resumes = config.resume and (config.out / LAST / STATE).is_file()
     seed_generators(config.seed)
     net = build_model(config.model, config.preset, config.backend, **options)
+    if config.weights is not None and not resumes:
+        load_weights(net, config.weights)
     config = dataclasses.replace(config, preset=net.preset, split=train_set.split, crop=_crop(config, net))
     data = {"root": str(Path(train_set.root).resolve()), "split": train_set.split,
             "parts": {p: {"images": len(ds), "hash": ds.split_hash} for p, ds in zip(parts, sets) if ds is not None}}
@@ -81,7 +84,6 @@ def train(config: TrainConfig, recipe_options: Mapping[str, Any] | None = None, 
         prepare_folder(config.out, config.resume, config.overwrite)
     if config.resume and (config.out / CONFIG).is_file():
         check_same(config, net.options, data)
-    resumes = config.resume and (config.out / LAST / STATE).is_file()
     if not resumes:
         mean, std = compute_normalisation(train_set) if config.normalisation == "data" else normalisation_preset(config.normalisation)
         net.normaliser.set(mean, std)

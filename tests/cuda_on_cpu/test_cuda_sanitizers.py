@@ -15,6 +15,8 @@ SIZES = {
     "linear_cross_attention": ["B=2, h=3, N=5, M=11, d=7, e=9", "B=1, h=1, N=65, M=130, d=3, e=2", "B=1, h=1, N=2, M=3, d=65, e=33"],
     "pixel_difference": ["B=2, D=3, H=5, W=9, n=2", "B=1, D=33, H=9, W=3, n=2, channels_last=True", "B=1, D=2, H=4, W=3, n=3", "B=1, D=0, H=4, W=3, n=2"],
     "pixel_difference_scan": ["B=1, D=4, H=5, W=14, N=4, n=2, channels_last=True", "B=1, D=33, H=3, W=4, N=8, n=2", "B=2, D=2, H=5, W=3, N=18, n=None", "B=1, D=0, H=2, W=3, N=2, n=2"],
+    "wavelet_diffusion": ["B=2, C=3, H=5, W=9, steps=2", "B=1, C=9, H=9, W=67, steps=3, channels_last=True", "B=1, C=2, H=6, W=5, steps=5, all_high=True",
+                          "B=1, C=2, H=1, W=5, steps=1", "B=1, C=0, H=4, W=3, steps=2"],
 }
 RUN = """
 import torch

@@ -2,60 +2,17 @@
 import irstd_ext
 import pytest
 import torch
+from cuda_on_cpu.edges import EDGES
 from irstd_ext.testing import bound, cast, error, load_spec, verdict, with_grads
 from ops.backends import BACKENDS, cuda_on_cpu_library
 from ops.suite import layouts, upstream
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-OPS = ("bilinear_attention", "linear_cross_attention", "pixel_difference", "pixel_difference_scan")
+OPS = ("bilinear_attention", "linear_cross_attention", "pixel_difference", "pixel_difference_scan", "wavelet_diffusion")
 KERNELS = ("cuda_on_cpu", "triton_interpreter", "cuda", "triton")
-# Sizes at the tile edges of the kernels (32, 64, 128) that the specs' cases do not reach, and what must run there, by name and threads of a block.
-EDGES = {
-    "bilinear_attention": {
-        "tile 32": (dict(B=1, C=2, L=32, M=32, E=33), torch.float32, {"forward_kernel 64", "plane_kernel 64", "sums_kernel 256"}),
-        "tile 64": (dict(B=1, C=2, L=64, M=64, E=64), torch.float32, {"forward_kernel 256", "plane_kernel 256"}),
-        "below 64": (dict(B=1, C=1, L=63, M=34, E=65), torch.float32, {"forward_kernel 256", "plane_kernel 256"}),
-        "rows above 64": (dict(B=1, C=1, L=65, M=5, E=3), torch.float32, {"rows_kernel 256", "cols_kernel 256", "values_kernel 256"}),
-        "columns above 64": (dict(B=2, C=2, L=4, M=130, E=66), torch.float32, {"forward_kernel 64", "rows_kernel 256"}),
-        "double above 32": (dict(B=1, C=2, L=33, M=40, E=35), torch.float64, {"forward_kernel 256", "rows_kernel 64", "cols_kernel 64", "values_kernel 64"}),
-        "double 32": (dict(B=1, C=2, L=32, M=31, E=2), torch.float64, {"plane_kernel 64"}),
-        "no row, tiles": (dict(B=1, C=2, L=0, M=70, E=3), torch.float32, {"cols_kernel 256", "values_kernel 256"}),
-        "no column, tiles": (dict(B=1, C=2, L=3, M=70, E=0), torch.float32, {"rows_kernel 256", "cols_kernel 256"}),
-    },
-    "linear_cross_attention": {
-        "one feature tile": (dict(B=1, h=1, N=64, M=128, d=32, e=32), torch.float32, {"state_kernel 64", "forward_kernel 128", "queries_kernel 128", "keys_kernel 128"}),
-        "two splits": (dict(B=2, h=1, N=129, M=130, d=3, e=2), torch.float32, {"sums_kernel 256"}),
-        "wide queries": (dict(B=1, h=2, N=3, M=4, d=65, e=2), torch.float32, {"state_kernel 256", "forward_kernel 128", "queries_kernel 256", "keys_kernel 256"}),
-        "wide values": (dict(B=1, h=2, N=3, M=4, d=2, e=130), torch.float32, {"state_kernel 256", "forward_kernel 256", "queries_kernel 128"}),
-        "double": (dict(B=1, h=1, N=65, M=3, d=33, e=34), torch.float64, {"queries_kernel 256"}),
-        "no feature": (dict(B=1, h=2, N=3, M=4, d=0, e=3, eps=0.5), torch.float32, {"forward_kernel 128", "keys_kernel 128"}),
-    },
-    # Tiles of 8 rows, and of 32 columns x 8 channels, or 8 columns x 32 channels where these are innermost.
-    "pixel_difference": {
-        "one tile of columns": (dict(B=1, D=8, H=8, W=32, n=2), torch.float32, {"forward_kernel 256", "terms_kernel 256", "weights_kernel 256", "gather_kernel 256"}),
-        "past it": (dict(B=1, D=9, H=9, W=33, n=2), torch.float32, {"forward_kernel 256", "sums_kernel 256"}),
-        "one tile of channels": (dict(B=1, D=32, H=8, W=8, n=2, channels_last=True), torch.float32, {"forward_kernel 256", "gather_kernel 256"}),
-        "past that": (dict(B=1, D=33, H=9, W=9, n=2, channels_last=True), torch.float16, {"forward_kernel 256", "gather_kernel 256"}),
-        "any n": (dict(B=1, D=3, H=17, W=5, n=3), torch.float32, {"terms_kernel 256"}),
-        "double": (dict(B=1, D=3, H=9, W=7, n=2, channels_last=True), torch.float64, {"terms_kernel 256"}),
-    },
-    # Threads of a block: 32 for each four states, or for each one where N is no multiple of four or in double; at most 128, and the rest of N in another
-    # launch. Chunks of 64 steps forward, of 32 and more backward.
-    "pixel_difference_scan": {
-        "one chunk": (dict(B=1, D=4, H=8, W=8, N=4, n=2), torch.float32, {"scan_kernel 32", "reverse_kernel 32", "forward_kernel 256", "gather_kernel 256"}),
-        "chunks": (dict(B=1, D=3, H=5, W=13, N=16, n=2), torch.float32, {"ends_kernel 128", "chunks_kernel 128", "scan_kernel 128", "reverse_kernel 128"}),
-        "channel tiles": (dict(B=1, D=33, H=6, W=6, N=8, n=2), torch.float32, {"scan_kernel 64", "reverse_kernel 64", "maps_kernel 256"}),
-        "fours of channels": (dict(B=1, D=32, H=7, W=10, N=12, n=2, channels_last=True), torch.float32, {"scan_kernel 96"}),
-        "fours of halves": (dict(B=1, D=8, H=7, W=5, N=8, n=2, channels_last=True), torch.float16, {"scan_kernel 64"}),
-        "no fours of states": (dict(B=1, D=3, H=4, W=9, N=7, n=1), torch.float32, {"scan_kernel 128", "scan_kernel 96"}),
-        "two launches": (dict(B=1, D=3, H=7, W=10, N=20, n=None), torch.float32, {"scan_kernel 128", "scan_kernel 32", "reverse_kernel 32", "merge_kernel 256"}),
-        "many chunks": (dict(B=1, D=1, H=12, W=14, N=2, n=2), torch.float32, {"ends_kernel 64", "chunks_kernel 128", "scan_kernel 64", "reverse_kernel 64"}),
-        "double": (dict(B=1, D=2, H=6, W=7, N=5, n=2), torch.float64, {"scan_kernel 128", "scan_kernel 32"}),
-    },
-}
 # The arguments that have a batch.
-BATCHED = {"bilinear_attention": (0, 1, 3, 5), "linear_cross_attention": (0, 1, 2), "pixel_difference": (0,), "pixel_difference_scan": (0, 1, 3, 4)}
+BATCHED = {"bilinear_attention": (0, 1, 3, 5), "linear_cross_attention": (0, 1, 2), "pixel_difference": (0,), "pixel_difference_scan": (0, 1, 3, 4), "wavelet_diffusion": (0,)}
 
 
 @pytest.fixture(params=KERNELS)
@@ -174,7 +131,8 @@ def test_invalid_input(backend, spec):
 
 def test_results_do_not_depend_on_the_batch_and_reruns_are_bit_equal(backend, spec):
     case = {"bilinear_attention": dict(B=3, C=2, L=9, M=70, E=4), "linear_cross_attention": dict(B=3, h=2, N=5, M=200, d=6, e=4),
-            "pixel_difference": dict(B=3, D=3, H=9, W=11, n=2), "pixel_difference_scan": dict(B=3, D=3, H=5, W=14, N=4, n=2)}[spec.op]
+            "pixel_difference": dict(B=3, D=3, H=9, W=11, n=2), "pixel_difference_scan": dict(B=3, D=3, H=5, W=14, N=4, n=2),
+            "wavelet_diffusion": dict(B=3, C=3, H=9, W=11, steps=5)}[spec.op]
     if backend.name == "triton_interpreter" and spec.op == "pixel_difference_scan":
         case |= dict(D=1, N=2)  # one program
     args = spec.args(case, torch.float32)
@@ -200,7 +158,8 @@ def test_gamma_zero_returns_the_residual_bit_for_bit(backend):
 
 def test_offsets_beyond_2_to_31(backend, spec):
     sizes = {"bilinear_attention": dict(B=2, C=2, L=3, M=3, E=4), "linear_cross_attention": dict(B=2, h=2, N=3, M=3, d=4, e=4),
-             "pixel_difference": dict(B=2, D=2, H=3, W=4, n=2), "pixel_difference_scan": dict(B=2, D=2, H=3, W=4, N=2, n=2)}[spec.op]
+             "pixel_difference": dict(B=2, D=2, H=3, W=4, n=2), "pixel_difference_scan": dict(B=2, D=2, H=3, W=4, N=2, n=2),
+             "wavelet_diffusion": dict(B=2, C=2, H=3, W=4, steps=2)}[spec.op]
     args = spec.args(sizes, torch.float16)
     g = upstream(spec.reference(*args)).half()
     out, grads = run(backend, spec, args, g)
@@ -209,7 +168,7 @@ def test_offsets_beyond_2_to_31(backend, spec):
         strides = (2**31 - 64, *(512 // 4**i for i in range(t.dim() - 2)), 1)
         return torch.empty(2**31 + 4096, dtype=t.dtype).as_strided(t.shape, strides).copy_(t)  # only the pages written are taken
 
-    for where in {"bilinear_attention": (3,), "linear_cross_attention": (2,), "pixel_difference": (0,), "pixel_difference_scan": (0, 1, 3, 4)}[spec.op]:
+    for where in {"bilinear_attention": (3,), "linear_cross_attention": (2,), "pixel_difference": (0,), "pixel_difference_scan": (0, 1, 3, 4), "wavelet_diffusion": (0,)}[spec.op]:
         out2, grads2 = run(backend, spec, [*args[:where], far(args[where]), *args[where + 1 :]], g)
         assert torch.equal(out, out2) and all(torch.equal(x, y) for x, y in zip(grads, grads2)), where
     assert all(torch.equal(x, y) for x, y in zip(grads, run(backend, spec, args, far(g))[1]))
@@ -258,7 +217,8 @@ def test_sizes_that_cuda_does_not_count(monkeypatch):
 @pytest.mark.parametrize("op, sizes", [("bilinear_attention", dict(B=2, C=2, L=9, M=9, E=5)), ("bilinear_attention", dict(B=1, C=2, L=66, M=3, E=3)),
                                        ("linear_cross_attention", dict(B=2, h=1, N=130, M=140, d=3, e=35)),
                                        ("pixel_difference", dict(B=2, D=9, H=9, W=10, n=2)), ("pixel_difference_scan", dict(B=1, D=33, H=5, W=13, N=8, n=2)),
-                                       ("pixel_difference_scan", dict(B=1, D=2, H=7, W=10, N=20, n=2, channels_last=True))])
+                                       ("pixel_difference_scan", dict(B=1, D=2, H=7, W=10, N=20, n=2, channels_last=True)),
+                                       ("wavelet_diffusion", dict(B=2, C=9, H=9, W=10, steps=3)), ("wavelet_diffusion", dict(B=1, C=9, H=9, W=66, steps=4, channels_last=True))])
 def test_the_order_of_threads_and_blocks_does_not_matter(op, sizes):
     """A barrier that is missing makes a result depend on which thread runs first."""
     b, spec = BACKENDS["cuda_on_cpu"], load_spec(op)

@@ -19,12 +19,14 @@ SIZES = {
     "linear_cross_attention": [dict(B=2, h=3, N=300, M=300, d=32, e=32), dict(B=1, h=2, N=5, M=7, d=130, e=65)],
     "pixel_difference": [dict(B=2, D=33, H=20, W=17, n=2), dict(B=1, D=3, H=5, W=4, n=3)],
     "pixel_difference_scan": [dict(B=2, D=32, H=16, W=16, N=16, n=2), dict(B=1, D=5, H=3, W=4, N=3, n=None)],
+    "wavelet_diffusion": [dict(B=2, C=33, H=9, W=17, steps=2, channels_last=True), dict(B=1, C=3, H=20, W=33, steps=3, all_high=True)],
 }
 KERNELS = {
     "bilinear_attention": {"forward_kernel", "plane_kernel", "rows_kernel", "cols_kernel", "values_kernel", "sums_kernel"},
     "linear_cross_attention": {"state_kernel", "forward_kernel", "queries_kernel", "keys_kernel", "values_kernel", "sums_kernel"},
     "pixel_difference": {"difference_kernel", "sources_kernel", "gather_kernel"},
     "pixel_difference_scan": {"difference_kernel", "scan_kernel", "carry_kernel", "merge_kernel", "adjoint_kernel", "backward_kernel", "sources_kernel", "gather_kernel"},
+    "wavelet_diffusion": {"step_kernel", "back_kernel", "sums_kernel"},
 }
 
 

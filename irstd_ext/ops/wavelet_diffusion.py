@@ -31,7 +31,8 @@ def wavelet_diffusion(u: Tensor, k: Tensor, steps: int, all_high: bool = False) 
 
     Dtypes: float16, bfloat16, float32, float64 for u; half precision computes in float32 and rounds once, after the last step. Under autocast everything is
     computed and returned in float32 (float64 stays).
-    Memory: backward computes the steps again, and keeps beside its results one float32 copy of u for each 8 steps beyond the first 8 (CPU).
+    Memory: backward computes the steps again. Several are one sweep over the image, and more than one sweep keeps a float32 (or float64) copy of u for each: 8
+        steps are a sweep on the CPU, 3 on CUDA (2 with all_high or in float64), 1 in Triton. Half precision takes a float32 copy of what it reads and writes (CPU).
     Errors: RuntimeError in one line for a wrong shape, dtype, device or number of steps. There is no second and no forward-mode derivative.
 
     Example:

@@ -18,9 +18,10 @@ def at(image, r, c, inside, H, W, i_h, i_w, ACC: tl.constexpr):
 @triton.jit
 def around(image, r, c, inside, H, W, i_h, i_w, ACC: tl.constexpr):
     """The pixel (r, c) among its neighbours, row by row."""
-    return (at(image, r - 1, c - 1, inside, H, W, i_h, i_w, ACC), at(image, r - 1, c, inside, H, W, i_h, i_w, ACC), at(image, r - 1, c + 1, inside, H, W, i_h, i_w, ACC),
-            at(image, r, c - 1, inside, H, W, i_h, i_w, ACC), at(image, r, c, inside, H, W, i_h, i_w, ACC), at(image, r, c + 1, inside, H, W, i_h, i_w, ACC),
-            at(image, r + 1, c - 1, inside, H, W, i_h, i_w, ACC), at(image, r + 1, c, inside, H, W, i_h, i_w, ACC), at(image, r + 1, c + 1, inside, H, W, i_h, i_w, ACC))
+    nw, n, ne = at(image, r - 1, c - 1, inside, H, W, i_h, i_w, ACC), at(image, r - 1, c, inside, H, W, i_h, i_w, ACC), at(image, r - 1, c + 1, inside, H, W, i_h, i_w, ACC)
+    w, own, e = at(image, r, c - 1, inside, H, W, i_h, i_w, ACC), at(image, r, c, inside, H, W, i_h, i_w, ACC), at(image, r, c + 1, inside, H, W, i_h, i_w, ACC)
+    sw, s, se = at(image, r + 1, c - 1, inside, H, W, i_h, i_w, ACC), at(image, r + 1, c, inside, H, W, i_h, i_w, ACC), at(image, r + 1, c + 1, inside, H, W, i_h, i_w, ACC)
+    return nw, n, ne, w, own, e, sw, s, se
 
 
 @triton.jit

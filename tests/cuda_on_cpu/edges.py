@@ -1,4 +1,4 @@
-"""Where the CUDA kernels branch."""
+"""Sizes at which the kernels of each operator change how they work."""
 import torch
 
 # Sizes at the tile edges of the kernels (32, 64, 128) that the specs' cases do not reach, and what must run there, by name and threads of a block.

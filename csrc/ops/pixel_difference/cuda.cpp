@@ -2,14 +2,12 @@
 #include "ops/pixel_difference/cuda.h"
 
 #include "common/device.h"
+#include "common/tensor_view.h"
 #include "ops/pixel_difference/checks.h"
 #include "ops/pixel_difference/cuda_checks.h"
 
 namespace irstd::pixel_difference {
 namespace {
-
-View view(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
-View target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 
 Inputs inputs(const Tensor& u, const Tensor& weight, double gamma, const Sizes& s) {
   return {dtype_of(u), s.B, s.D, s.H, s.W, s.n, view(u), weight.const_data_ptr(), gamma};

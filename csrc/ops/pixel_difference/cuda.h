@@ -3,14 +3,9 @@
 #include <cuda_runtime.h>
 
 #include "common/storage.h"
+#include "common/view.h"
 
 namespace irstd::pixel_difference {
-
-// A strided [B, D, H, W] of elements of Inputs::dtype.
-struct View {
-  void* data;
-  int64_t b, d, h, w;
-};
 
 struct Inputs {
   DType dtype;             // of every view; everything else is float, or double for f64

@@ -2,6 +2,7 @@
 #include "ops/pixel_difference_scan/cuda.h"
 
 #include "common/device.h"
+#include "common/tensor_view.h"
 #include "ops/pixel_difference/cuda_checks.h"
 #include "ops/pixel_difference_scan/checks.h"
 
@@ -10,8 +11,6 @@ namespace {
 
 using Optional = std::optional<Tensor>;
 
-View view(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
-View target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 Maps maps(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.stride(4)}; }
 Maps map_target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3), t.stride(4)}; }
 

@@ -12,7 +12,6 @@
 namespace irstd::pixel_difference_scan {
 namespace {
 
-using pixel_difference::Image;
 
 // p, dense [B, H, W, D].
 template <class A> void launch_term(const Inputs& in, A* p, cudaStream_t stream) {

@@ -4,8 +4,6 @@
 
 namespace irstd::pixel_difference_scan {
 
-using pixel_difference::View;
-
 // A strided [B, K, D or N, H, W] of elements of Inputs::dtype.
 struct Maps {
   void* data;

@@ -5,9 +5,6 @@
 
 namespace irstd::pixel_difference_scan {
 
-using pixel_difference::Element;
-using pixel_difference::bytes_of;
-
 // x / by for 0 <= x < 2^31 by a multiplication, exact: factor = ceil(2^(31+shift) / by) with by <= 2^shift.
 struct Divide {
   uint32_t by, factor;

@@ -2,13 +2,11 @@
 #include "ops/wavelet_diffusion/cuda.h"
 
 #include "common/device.h"
+#include "common/tensor_view.h"
 #include "ops/wavelet_diffusion/checks.h"
 
 namespace irstd::wavelet_diffusion {
 namespace {
-
-View view(const Tensor& t) { return {const_cast<void*>(t.const_data_ptr()), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
-View target(const Tensor& t) { return {t.mutable_data_ptr(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 
 Inputs inputs(const Tensor& u, const Tensor& contrast, int64_t steps, bool all_high, const Sizes& s) {
   return {dtype_of(u), s.B, s.C, s.H, s.W, steps, all_high, view(u), contrast.const_data_ptr()};

@@ -1,10 +1,11 @@
 // Launchers of wavelet_diffusion: raw pointers of one device, no torch. All work goes to `stream`; nothing is allocated or waited for.
 #pragma once
-#include "ops/pixel_difference/cuda.h"
+#include <cuda_runtime.h>
+
+#include "common/storage.h"
+#include "common/view.h"
 
 namespace irstd::wavelet_diffusion {
-
-using pixel_difference::View;  // a strided [B, C, H, W] of elements of Inputs::dtype
 
 struct Inputs {
   DType dtype;               // of every view; everything else is float, or double for f64

@@ -14,7 +14,8 @@ template <class A, int M, bool Again> struct Back {
   A own[M] = {}, right[M] = {}, y[M] = {}, y_right[M] = {}, sum[M] = {};
   // As Step::advance; `counted`: the cells whose part in dk this tile is to add.
   template <bool AllHigh>
-  __device__ __forceinline__ void advance(const A (&u)[M], A (&row)[M], bool cells, const bool (&cell)[M], bool rows_counted, const bool (&counted)[M], A per_k, A& dk) {
+  __device__ __forceinline__ void advance(const A (&u)[M], A (&row)[M], bool cells, const bool (&cell)[M], bool rows_counted, const bool (&counted)[M], A per_k,
+                                          A& dk) {
     A next[M], y_next[M], out[M];
     Moved<A, M> moved;
     if constexpr (Again) from_right(own, right);
@@ -33,9 +34,9 @@ template <class A, int M, bool Again> struct Back {
 
 // T steps of a sweep backward. The T - 1 steps before the last one are done again, each a row ahead of the next; since the gradient meets them in the reverse
 // order, the inputs of the earlier steps wait, an input for 2 rows per step that is between. Reads u and grad and writes du once: 3 elements a pixel, and
-// 2T - 1 pixels around a tile from the cache. A cell: 13 (T - 1) + 29 T operations (21 and 39 with AllHigh), T of them and T - 1 divisions, 3 (T - 1) + 4 T
-// shuffles. part: [tiles, C], the sums of dk; a cell belongs to the tile of its upper left pixel. Shared
-// memory: 2 kBackwardBatch rows and what waits, 17 to 25 KB.
+// 2T - 1 pixels around a tile from the cache. A cell: 13 (T - 1) + 29 T operations (21 and 39 with AllHigh), 2T - 1 divisions among them, and 3 (T - 1) + 4T
+// shuffles, T more for T = 3. part: [tiles, C], the sums of dk; a cell belongs to the tile of its upper left pixel. Shared memory: 2 kBackwardBatch rows and
+// what waits, 17 to 23 KB.
 template <class A, int T, bool AllHigh> __global__ __launch_bounds__(kThreads, 2) void backward_kernel(Field<A> f, Image u, Image grad, Image du, A* part) {
   constexpr int M = kChunks<A>, kDelay = 2 * T - 1, kBatch = kBackwardBatch<T>;
   IRSTD_DYN_SHARED(A, rows);  // [2][kBatch][kWarps][kPitch], then [T (T - 1)][M][kThreads]

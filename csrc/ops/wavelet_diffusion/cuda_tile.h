@@ -2,15 +2,12 @@
 // row. What a step needs of the row before stays in registers, so that any number of steps follow each other within one row: each gives out the row above the
 // one it is given. Lanes exchange by shuffles; a block, eight channels, meets only where channels are innermost, to read and write in that order.
 #pragma once
+#include "common/image.h"
 #include "common/tile.h"
-#include "ops/pixel_difference/cuda_window.h"
 #include "ops/wavelet_diffusion/cuda.h"
 #include "ops/wavelet_diffusion/math.h"
 
 namespace irstd::wavelet_diffusion {
-
-using pixel_difference::Element;
-using pixel_difference::Image;
 
 constexpr int kLanes = 32, kWarps = 8, kThreads = kLanes * kWarps;
 template <class A> constexpr int kChunks = sizeof(A) == 8 ? 1 : 2;  // columns of a lane, 32 apart

@@ -4,6 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from python_models.layers.in_place import add, relu
+
 
 class ResBlock(nn.Module):
     """ReLU(conv3x3-BN-ReLU-conv3x3-BN(x) + shortcut(x)), (B, in_channels, H, W) -> (B, out_channels, H, W).
@@ -23,7 +25,7 @@ class ResBlock(nn.Module):
             nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.residual(x) + self.shortcut(x))
+        return relu(add(self.residual(x), self.shortcut(x)))
 
 
 class Gate(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irstd_ext import get_ops
+from python_models.layers.in_place import add, multiply, silu
 
 _DIRECTIONS = 4
 
@@ -56,7 +57,7 @@ class PDSS2D(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = (F.linear(tokens, half) for half in self.in_proj.weight.chunk(2))  # in two, so that neither half is copied out of the whole
-        u = F.silu(self.conv2d(to_map(x)))
+        u = silu(self.conv2d(to_map(x)))
         # one projection serves all directions, since the operator takes every direction in image order
         dt, b, c = F.linear(to_tokens(u), self.x_proj_weight.flatten(0, 1)).unflatten(-1, (_DIRECTIONS, -1)).split([self.rank, self.d_state, self.d_state], -1)
         delta = torch.bmm(dt.movedim(3, 0).flatten(1, 3), self.dt_projs_weight.transpose(1, 2)).unflatten(1, u.shape[:1] + u.shape[2:])  # [K, B, H, W, D]
@@ -64,7 +65,7 @@ class PDSS2D(nn.Module):
         a = -self.A_logs.to(torch.promote_types(u.dtype, torch.float32)).exp()
         y = self.scan(u, delta.permute(1, 0, 4, 2, 3), a, b.permute(0, 3, 4, 1, 2), c.permute(0, 3, 4, 1, 2), self.Ds, self.dt_projs_bias.flatten(), self.W,
                       self.gamma)
-        return self.out_proj(self.out_norm(to_tokens(y)) * F.silu(z))
+        return self.out_proj(multiply(self.out_norm(to_tokens(y)), silu(z)))
 
 
 class VSSBlock(nn.Module):
@@ -81,7 +82,7 @@ class VSSBlock(nn.Module):
         self.self_attention = PDSS2D(channels, d_state, window, gamma, pdmamba, backend)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return tokens + self.self_attention(self.ln_1(tokens))
+        return add(self.self_attention(self.ln_1(tokens)), tokens)
 
 
 def _uniform(bound: float, *shape: int) -> Tensor:

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 
 from python_models.irsam.conv_bn import ConvBN, DoubledConvBN
 from python_models.irsam.norm import LayerNorm2d
-from python_models.irsam.streaming import add, bands, channels_last, fits, gelu, pieces, streams
+from python_models.irsam.streaming import bands, channels_last, fits, pieces
 from python_models.irsam.window_attention import WinAttn
 from python_models.irsam.wpmd import WPMD
+from python_models.layers.in_place import add, gelu, streams
 
 _TAP = 1  # the stage whose output feeds the decoder's shallow branch
 _CLASSES = 1000  # of the classifier that checkpoints carry along

@@ -1,34 +1,18 @@
-"""Memory: channels innermost, and inference on the CPU through small pieces, where a large new map costs more than the arithmetic on it."""
+"""Channels innermost, and inference on the CPU through small pieces, where a large new map costs more than the arithmetic on it."""
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 _BUDGET = 4 << 20  # bytes of one piece of a hidden map for each thread: stays in the cache
 _LEAST = 4  # rows of the result in one band: below this the rows computed twice cost more than the cache gains
 
 
-def streams(x: Tensor) -> bool:
-    """Whether x may be worked on in place and piece by piece: on the CPU, without gradients, autocast or a compiler."""
-    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
-
-
 def channels_last(x: Tensor) -> Tensor:
     """x (B, C, H, W) with its channels innermost; itself where they are. Under vmap too, which `contiguous(memory_format=...)` does not know."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Exact GELU of a tensor nobody else holds: in place where nothing is kept for a gradient."""
-    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
-
-
-def add(y: Tensor, x: Tensor) -> Tensor:
-    """x + y, for a y nobody else holds."""
-    return y.add_(x) if streams(y) else x + y
 
 
 def bands(height: int, row_bytes: int, stride: int) -> Iterator[tuple[int, int, int, int]]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from python_models.irsam.kept import Keeping
-from python_models.irsam.streaming import add
+from python_models.layers.in_place import add
 
 
 class WinAttn(Keeping):

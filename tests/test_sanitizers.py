@@ -14,7 +14,9 @@ FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wno-psabi
          "-DTORCH_TARGET_VERSION=0x020b000000000000", "-DTORCH_STABLE_ONLY"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 CPUINFO = Path("/proc/cpuinfo")
-WIDTHS = [16, 32] if CPUINFO.exists() and "avx512f" in CPUINFO.read_text() else [16]  # of vectors that other machines have and this one does not use
+FLAGS_OF_CPU = CPUINFO.read_text() if CPUINFO.exists() else ""
+OWN = 64 if "avx512vl" in FLAGS_OF_CPU and "avx512bw" in FLAGS_OF_CPU and "avx512dq" in FLAGS_OF_CPU else 32 if "avx2" in FLAGS_OF_CPU and "fma" in FLAGS_OF_CPU else 16  # bytes of a vector
+WIDTHS = [width for width in (16, 32) if width < OWN] or [16]  # of vectors that other machines have and this one does not use
 
 
 def runtime(name: str) -> str:
@@ -39,7 +41,7 @@ def sanitized(arguments: list[str], path: Path) -> subprocess.CompletedProcess:
 class TestSanitizers:
     def test_op_suite_is_clean(self, tmp_path):
         shutil.copytree(ROOT / "irstd_ext", tmp_path / "irstd_ext", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        build(sorted((ROOT / "csrc" / "ops").glob("*/cpu.cpp")), tmp_path / "irstd_ext" / "libirstd_ext.so", *SANITIZE)
+        build(sorted((ROOT / "csrc" / "ops").glob("*/cpu.cpp")), tmp_path / "irstd_ext" / "libirstd_ext.so", *SANITIZE, f"-DIRSTD_SIMD_BYTES={OWN}", f"-DIRSTD_SIMD_LEAST={OWN}")
         where = sanitized(["-c", "import irstd_ext; print(irstd_ext.__file__)"], tmp_path)
         assert str(tmp_path) in where.stdout, where.stderr
         wanted = "(test_accuracy and cpu and not cuda) or extreme or layouts or broadcast or invalid or written"
@@ -71,7 +73,7 @@ STABLE_TORCH_LIBRARY_IMPL(irstd_planted, CPU, m) { m.impl("overrun", TORCH_BOX(&
 @pytest.mark.parametrize("width", WIDTHS)
 def test_kernels_with_narrower_vectors(tmp_path, width):
     shutil.copytree(ROOT / "irstd_ext", tmp_path / "irstd_ext", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    build(sorted((ROOT / "csrc" / "ops").glob("*/cpu.cpp")), tmp_path / "irstd_ext" / "libirstd_ext.so", f"-DIRSTD_SIMD_BYTES={width}")
+    build(sorted((ROOT / "csrc" / "ops").glob("*/cpu.cpp")), tmp_path / "irstd_ext" / "libirstd_ext.so", f"-DIRSTD_SIMD_BYTES={width}", f"-DIRSTD_SIMD_LEAST={width}")
     run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "ops", "-k", "(test_accuracy and cpu and not cuda) or extreme or layouts"],
                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=ROOT / "tests", capture_output=True, text=True)
     assert run.returncode == 0 and " passed" in run.stdout, run.stdout[-3000:] + run.stderr[-3000:]

@@ -117,9 +117,13 @@ template <class V> IRSTD_INLINE void transpose(const lane_t<V>* src, int64_t lds
     for (int64_t c = r < full_rows ? full_cols : 0; c < cols; ++c) dst[c * ldd + r] = src[r * lds + c];
 }
 
-// IRSTD_SIMD_BYTES, 16 or 32: the widest vectors that are compiled, which is how tests reach the kernels of other machines.
+// IRSTD_SIMD_BYTES, 16 or 32: the widest vectors that are compiled, which is how tests reach the kernels of other machines. IRSTD_SIMD_LEAST: the narrowest, for a
+// quicker build that runs on machines with such vectors only.
 #ifndef IRSTD_SIMD_BYTES
 #define IRSTD_SIMD_BYTES 64
+#endif
+#ifndef IRSTD_SIMD_LEAST
+#define IRSTD_SIMD_LEAST 16
 #endif
 #if defined(__x86_64__)
 template <class F> __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) void run_512(const F& f) { f.template operator()<64>(); }
@@ -141,11 +145,11 @@ inline int width() {
 template <class F> void for_this_cpu(const F& f) {
 #if defined(__x86_64__)
   if constexpr (IRSTD_SIMD_BYTES >= 64)
-    if (width() == 64) return run_512(f);
-  if constexpr (IRSTD_SIMD_BYTES >= 32)
-    if (width() == 32) return run_256(f);
+    if (IRSTD_SIMD_LEAST == 64 || width() == 64) return run_512(f);
+  if constexpr (IRSTD_SIMD_BYTES >= 32 && IRSTD_SIMD_LEAST <= 32)
+    if (IRSTD_SIMD_LEAST == 32 || width() == 32) return run_256(f);
 #endif
-  f.template operator()<16>();
+  if constexpr (IRSTD_SIMD_LEAST <= 16) f.template operator()<16>();
 }
 
 // From code that runs with vectors of Bytes: f.operator()<Bytes>() as a function of its own, not inlined.

@@ -59,6 +59,11 @@ def accum_dtype(t: Tensor) -> torch.dtype:
     return torch.float64 if t.dtype == torch.float64 else torch.float32
 
 
+def widened(t: Tensor, wide: torch.dtype) -> Tensor:
+    """t as autocast takes it into a computation in `wide`: integers, which are errors, stay, and double is not narrowed, as outside of it."""
+    return t.to(wide) if t.is_floating_point() and t.dtype != torch.float64 else t
+
+
 def register(op: str, *, fake: Callable, backward_fake: Callable, setup_context: Callable, backward: Callable, flops: Callable, backward_flops: Callable,
              autocast: Callable, vmap: Callable) -> None:
     """`op` and `<op>_backward`. `backward(ctx, need, grad)` gets a flag for, and returns a gradient of, every argument of the schema;

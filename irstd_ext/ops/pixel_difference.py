@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from .. import _load
-from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register
+from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register, widened
 
 
 def pixel_difference(u: Tensor, W: Tensor, gamma: float = 1.0) -> Tensor:
@@ -110,11 +110,6 @@ def _flops(u, W, *args, out_shape=None, **kwargs):
 
 def _backward_flops(grad, u, W, *args, out_shape=None, **kwargs):
     return 2 * _flops(u, W)  # the forward again, and its adjoint
-
-
-def widened(t, wide):
-    """t as autocast takes it into a computation in `wide`: integers, which are errors, stay, and double is not narrowed, as outside of it."""
-    return t.to(wide) if t.is_floating_point() and t.dtype != torch.float64 else t
 
 
 def _autocast(dtype, u, W, gamma=1.0):

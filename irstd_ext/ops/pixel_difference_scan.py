@@ -4,8 +4,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register
-from .pixel_difference import check_counts, widened
+from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register, widened
+from .pixel_difference import check_counts
 
 
 def pixel_difference_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D_skip: Optional[Tensor] = None, delta_bias: Optional[Tensor] = None,

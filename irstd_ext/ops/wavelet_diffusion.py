@@ -2,8 +2,7 @@
 import torch
 from torch import Tensor
 
-from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register
-from .pixel_difference import widened
+from .._register import accum_dtype, check_dim, check_floating, check_parameter_dtype, check_same_device, check_same_dtype, check_size, loop_vmap, refuse_forward_mode, register, widened
 
 
 def wavelet_diffusion(u: Tensor, k: Tensor, steps: int, all_high: bool = False) -> Tensor:

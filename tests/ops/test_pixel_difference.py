@@ -4,10 +4,11 @@ import pytest
 import torch
 from irstd_ext import pixel_difference, reference
 from irstd_ext.specs.pixel_difference import SPEC, margin
-from irstd_ext.testing import cast, error, verdict, with_grads
+from irstd_ext.testing import error, verdict, with_grads
 
 from ops.layouts import upstream
 from ops.suite import OpTests
+from ops.torch_suite import Float32UnderAutocast
 from ops.vectors import load_vectors
 
 both_backends = pytest.mark.parametrize("op", [pixel_difference, reference.pixel_difference], ids=["ext", "reference"])
@@ -29,23 +30,8 @@ def centre_of(image):
     return lambda op: (op(u, W)[0, 0], op(u, W, 0.0)[0, 0])
 
 
-class TestPixelDifference(OpTests):
+class TestPixelDifference(Float32UnderAutocast, OpTests):
     spec = SPEC
-    test_autocast_keeps_dtypes = None  # it computes in float32
-
-    @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
-    def test_autocast_computes_in_float32(self, half):
-        args = self.control_args(torch.float32)
-        with torch.autocast("cpu", half):
-            with pytest.raises(RuntimeError, match="u must be float16, bfloat16, float32 or float64, got int64"):
-                self.op(args[0].long(), *args[1:])
-            assert torch.equal(self.op(*args), self.op(*args)) and self.op(*args).dtype == torch.float32
-            narrow = cast(args, half)
-            out, grads = self.native_run(narrow, upstream(args[0]))
-            assert torch.equal(out, pixel_difference(narrow[0].float(), narrow[1].float(), narrow[2]))
-            assert [g.dtype for g in grads] == [half, half]
-            assert self.op(*self.control_args()).dtype == torch.float64
-        assert self.op(*narrow).dtype == half
 
     @both_backends
     @pytest.mark.parametrize("name", WITH_W)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ops.layouts import upstream
 from ops.memory import growth
 from ops.suite import OpTests
+from ops.torch_suite import Float32UnderAutocast
 from ops.vectors import load_vectors
 
 naive = import_module("irstd_ext.reference.pixel_difference_scan_naive").pixel_difference_scan_naive
@@ -51,27 +52,15 @@ def only_direction(args, k):
     return changed(args, change)
 
 
-class TestPixelDifferenceScan(OpTests):
+class TestPixelDifferenceScan(Float32UnderAutocast, OpTests):
     spec = SPEC
-    test_autocast_keeps_dtypes = None  # it computes in float32
 
     def truth(self, args):
         out, grads, g = super().truth(args)
         return out.contiguous(), [x.contiguous() for x in grads], g
 
-    @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
-    def test_autocast_computes_in_float32(self, half):
-        args = self.control_args(torch.float32)
-        with torch.autocast("cpu", half):
-            with pytest.raises(RuntimeError, match="u must be float16, bfloat16, float32 or float64, got int64"):
-                self.op(args[0].long(), *args[1:])
-            assert torch.equal(self.op(*args), self.op(*args)) and self.op(*args).dtype == torch.float32
-            mixed = [args[0], *cast(args[1:], half)]  # projections come out of a Linear in half precision, parameters and u may not
-            out, grads = self.native_run(mixed, upstream(args[0]))
-            assert torch.equal(out, pixel_difference_scan(*cast(mixed, torch.float32)))
-            assert [g.dtype for g in grads] == [torch.float32] + [half] * 7
-            assert self.op(*self.control_args()).dtype == torch.float64
-        assert self.op(*cast(args, half)).dtype == half
+    def narrowed(self, args, half):
+        return [args[0], *cast(args[1:], half)]  # projections come out of a Linear in half precision, parameters and u may not
 
     @pytest.mark.parametrize("name", VECTORS)
     @pytest.mark.parametrize("kind, limit", [(torch.float64, 1e-9), (torch.float32, 5e-5)], ids=["float64", "float32"])

@@ -5,12 +5,13 @@ import pytest
 import torch
 from irstd_ext import reference, wavelet_diffusion
 from irstd_ext.specs.wavelet_diffusion import SPEC
-from irstd_ext.testing import cast, error, with_grads
+from irstd_ext.testing import error, with_grads
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from ops.backends import BACKENDS
 from ops.layouts import upstream
 from ops.suite import OpTests
+from ops.torch_suite import Float32UnderAutocast
 from ops.vectors import load_vectors
 
 VECTORS = ("even_k1", "odd_k3", "nonsquare_k5_all_high", "extreme_k", "extreme_k_all_high", "tiny_2x2_k2")
@@ -62,22 +63,8 @@ def by_convolutions(u, k, steps, all_high):
     return u
 
 
-class TestWaveletDiffusion(OpTests):
+class TestWaveletDiffusion(Float32UnderAutocast, OpTests):
     spec = SPEC
-    test_autocast_keeps_dtypes = None  # it computes in float32
-
-    @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
-    def test_autocast_computes_in_float32(self, half):
-        args = self.control_args(torch.float32)
-        with torch.autocast("cpu", half):
-            with pytest.raises(RuntimeError, match="u must be float16, bfloat16, float32 or float64, got int64"):
-                self.op(args[0].long(), *args[1:])
-            narrow = cast(args, half)
-            out, grads = self.native_run(narrow, upstream(args[0]))
-            assert torch.equal(out, wavelet_diffusion(narrow[0].float(), narrow[1].float(), *narrow[2:]))
-            assert [g.dtype for g in grads] == [half, half]
-            assert self.op(*self.control_args()).dtype == torch.float64
-        assert self.op(*narrow).dtype == half
 
     @pytest.mark.parametrize("name", VECTORS)
     @pytest.mark.parametrize("last", [False, True], ids=["", "channels_last"])

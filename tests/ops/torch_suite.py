@@ -113,3 +113,27 @@ class TorchTests:
         counts = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
         assert counts[f"irstd_ext.{self.spec.op}"] == self.spec.flops(sizes)
         assert counts[f"irstd_ext.{self.spec.op}_backward"] == self.spec.backward_flops(sizes)
+
+
+class Float32UnderAutocast:
+    """For operators that compute in float32 under autocast. Put before `OpTests`."""
+
+    test_autocast_keeps_dtypes = None
+
+    def narrowed(self, args, half):
+        """The control arguments as a network under autocast has them."""
+        return cast(args, half)
+
+    @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
+    def test_autocast_computes_in_float32(self, half):
+        args = self.control_args(torch.float32)
+        with torch.autocast("cpu", half):
+            with pytest.raises(RuntimeError, match="u must be float16, bfloat16, float32 or float64, got int64"):
+                self.op(args[0].long(), *args[1:])
+            assert torch.equal(self.op(*args), self.op(*args)) and self.op(*args).dtype == torch.float32
+            narrow = self.narrowed(args, half)
+            out, grads = self.native_run(narrow, upstream(args[0]))
+            assert torch.equal(out, self.spec.native(*cast(narrow, torch.float32)))
+            assert [g.dtype for g in grads] == [narrow[i].dtype for i in self.spec.grads]
+            assert self.op(*self.control_args()).dtype == torch.float64
+        assert self.op(*cast(args, half)).dtype == half

@@ -16,14 +16,14 @@ template <class V> struct Flow { V e, f, x; };
 
 // V: a number or a vector of them.
 template <bool AllHigh, class V> IRSTD_HD Flow<V> flow(V a, V b, V c, V d, V per_k) {
-  const V e = d - a, f = b - c, p = e * per_k, q = f * per_k, share = 1 / (8 + (p * p + q * q));
+  const V e = d - a, f = b - c, p = e * per_k, q = f * per_k, share = 1 / (p * p + (q * q + 8));
   if constexpr (AllHigh) return {share * e, share * f, share * (((a + d) - (b + c)) / 2)};
   else return {share * e, share * f, V{}};
 }
 
 template <bool AllHigh, class V> IRSTD_HD Flow<V> flow_backward(V a, V b, V c, V d, V ya, V yb, V yc, V yd, V per_k, V& dk) {
   const V p = (d - a) * per_k, q = (b - c) * per_k, E = yd - ya, F = yb - yc;
-  const V square = p * p + q * q, share = 1 / (8 + square), from_p = share * p, from_q = share * q;
+  const V share = 1 / (p * p + (q * q + 8)), from_p = share * p, from_q = share * q;
   V sum = p * E + q * F, x{};
   if constexpr (AllHigh) {
     const V Y = (ya + yd) - (yb + yc);

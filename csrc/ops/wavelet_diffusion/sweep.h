@@ -26,22 +26,20 @@ template <class Line> struct Ring {
   Row<A> out(int64_t r) const { return line.in_memory(slot(r)); }
 };
 
-// Rows of an image that is read; those that cannot be read where they lie are copied, and kept as long as a ring of `size` keeps them.
+// Rows of an image that is read: where they lie, but the last ones, beyond which nothing may be read, from a copy.
 template <class Line> struct Source {
   using A = typename Line::A;
   const Line& line;
   Map<const A> map;
-  int64_t H, count;
-  Ring<Line> copies;
-  std::vector<int64_t> copied;
-  Source(const Line& line, Map<const A> map, int64_t H, int64_t count, int64_t size, Scratch<A>& memory) : line(line), map(map), H(H), count(count), copies(line, size, memory), copied(size, -1) {}
-  Row<const A> in_place(int64_t r) const { return Line::in_image(map, r, line.W, count); }
-  Row<const A> row(int64_t r) {
-    if (Line::readable(map, H - 1 - r)) return in_place(r);
-    int64_t& held = copied[r % copies.size];
-    if (held != r) line.copy(in_place(r), copies.slot(r)), held = r;
-    return copies.row(r);
+  int64_t H, count, first;  // of the rows that are copied
+  A* copies;
+  Source(const Line& line, Map<const A> map, int64_t H, int64_t count, Range read, Scratch<A>& memory) : line(line), map(map), H(H), count(count), first(H) {
+    while (first > read.first && !Line::readable(map, H - first)) --first;
+    copies = memory.take((H - first) * line.pitch());
+    for (int64_t r = first; r < read.last; ++r) line.copy(in_place(r), copies + (r - first) * line.pitch());
   }
+  Row<const A> in_place(int64_t r) const { return Line::in_image(map, r, line.W, count); }
+  IRSTD_INLINE Row<const A> row(int64_t r) const { return r < first ? in_place(r) : line.in_memory((const A*)copies + (r - first) * line.pitch()); }
   void foresee(int64_t r) const { if (r < H) Line::foresee(in_place(r), line.W); }
 };
 
@@ -60,14 +58,14 @@ template <bool AllHigh, class Line>
 IRSTD_INLINE void diffuse(const Line& line, Map<const typename Line::A> u, Map<typename Line::A> out, int64_t count, int64_t H, Range wanted, int64_t T) {
   using A = typename Line::A;
   Scratch<A> memory;
-  Source<Line> source(line, u, H, count, 2, memory);
+  const Range read = wanted.wider(T, H);
+  const Source<Line> source(line, u, H, count, read, memory);
   std::vector<Ring<Line>> rings;
   std::vector<Step<Line>> steps;
   for (int64_t j = 1; j <= T; ++j) {
     rings.emplace_back(line, j < T ? 2 : 0, memory);
     steps.emplace_back(line, wanted.wider(T - j + 1, H), wanted.wider(T - j, H), memory);
   }
-  const Range read = wanted.wider(T, H);
   for (int64_t i = read.first; i < read.last + T; ++i) {
     source.foresee(i + 1);
     for (int64_t j = 1; j <= T; ++j) {
@@ -88,7 +86,8 @@ IRSTD_INLINE void diffuse_backward(const Line& line, Map<const typename Line::A>
                                    int64_t T, double* dk) {
   using A = typename Line::A;
   Scratch<A> memory;
-  Source<Line> source(line, u, H, count, 2 * T, memory), gradient(line, y, H, count, 2, memory);
+  const Range read = wanted.wider(2 * T - 1, H);
+  const Source<Line> source(line, u, H, count, read, memory), gradient(line, y, H, count, wanted.wider(T, H), memory);
   std::vector<Ring<Line>> images, gradients;  // u_j; dL/du_j
   std::vector<Step<Line>> steps, back;        // to u_{j+1}; to dL/du_j
   for (int64_t j = 0; j < T; ++j) {
@@ -98,11 +97,9 @@ IRSTD_INLINE void diffuse_backward(const Line& line, Map<const typename Line::A>
     back.emplace_back(line, wanted.wider(j + 1, H), wanted.wider(j, H), memory);
   }
   auto image = [&](int64_t j, int64_t r) { return j == 0 ? source.row(r) : images[j].row(r); };
-  const Range read = wanted.wider(2 * T - 1, H);
   for (int64_t i = read.first; i < read.last + 2 * T; ++i) {
     source.foresee(i + 1);
     gradient.foresee(i + 2 - T);
-    if (i < read.last) source.row(i);
     for (int64_t j = 0; j + 1 < T; ++j) {
       const int64_t r = i - j - 1;
       Step<Line>& step = steps[j];

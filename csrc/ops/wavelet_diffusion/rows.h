@@ -40,7 +40,6 @@ template <class V> struct Columns {
   // Whether a row of an image can be read where it is: rows after it fill the vector.
   static bool readable(const Map<const A>& map, int64_t rows_after) { return rows_after * map.h > lanes; }
   void copy(Row<const A> from, A* to) const { std::copy_n(from.p, W, to); }
-  static IRSTD_INLINE void foresee(Row<const A>, int64_t) {}
 
   template <bool AllHigh> IRSTD_INLINE void step(Row<const A> up, const Row<const A>* down, A* given, const Row<A>* out) const {
     run<AllHigh>(up, down, given, out, [&](int64_t x, V a) __attribute__((always_inline)) {
@@ -119,47 +118,60 @@ template <class V> struct Channels {
   template <class T> static Row<T> in_image(const Map<T>& map, int64_t row, int64_t, int64_t count) { return {map.p + row * map.h, map.w, count}; }
   static bool readable(const Map<const A>&, int64_t) { return true; }
   void copy(Row<const A>, A*) const {}
-  // A row that is read soon: at the strides of an image the processor does not foresee it.
-  static IRSTD_INLINE void foresee(Row<const A> row, int64_t W) {
-    for (int64_t x = 0; x < W; ++x) __builtin_prefetch(row.p + x * row.w);
-  }
 
   template <bool AllHigh> IRSTD_INLINE void step(Row<const A> up, const Row<const A>* down, A* given, const Row<A>* out) const {
-    for (int first = 0; first < count; first += lanes) {
+    vectors([&]<bool Whole>(int first) __attribute__((always_inline)) {
+      auto at = [&](const Row<const A>& row, int64_t x) __attribute__((always_inline)) { return load<Whole>(row, x, first); };
       const V k = simd::load<V>(per_k + first);
-      V a = at(up, 0, first), c = down ? at(*down, 0, first) : V{};
-      run<AllHigh>(a, down, given + first, out, first, [&](int64_t x) __attribute__((always_inline)) {
-        const V b = at(up, x, first), d = at(*down, x, first);
+      V a = at(up, 0), c = down ? at(*down, 0) : V{};
+      run<AllHigh, Whole>(a, down, given + first, out, first, [&](int64_t x) __attribute__((always_inline)) {
+        if (first == 0) foresee(*down, x);
+        const V b = at(up, x), d = at(*down, x);
         const Flow<V> own = flow<AllHigh>(a, b, c, d, k);
         a = b, c = d;
         return own;
-      }, [&](int64_t x) __attribute__((always_inline)) { return at(up, x, first); });
-    }
+      }, [&](int64_t x) __attribute__((always_inline)) { return at(up, x); });
+    });
   }
   // dk[channel] += the row's part.
   template <bool AllHigh> IRSTD_INLINE void back(Row<const A> up, const Row<const A>* down, Row<const A> y_up, const Row<const A>* y_down, A* given, const Row<A>* out, double* dk) const {
-    for (int first = 0; first < count; first += lanes) {
+    vectors([&]<bool Whole>(int first) __attribute__((always_inline)) {
+      auto at = [&](const Row<const A>& row, int64_t x) __attribute__((always_inline)) { return load<Whole>(row, x, first); };
       const V k = simd::load<V>(per_k + first);
-      V a = at(up, 0, first), c = down ? at(*down, 0, first) : V{}, ya = at(y_up, 0, first), yc = y_down ? at(*y_down, 0, first) : V{}, sum{};
-      run<AllHigh>(ya, y_down, given + first, out, first, [&](int64_t x) __attribute__((always_inline)) {
-        const V b = at(up, x, first), d = at(*down, x, first), yb = at(y_up, x, first), yd = at(*y_down, x, first);
+      V a = at(up, 0), c = down ? at(*down, 0) : V{}, ya = at(y_up, 0), yc = y_down ? at(*y_down, 0) : V{}, sum{};
+      run<AllHigh, Whole>(ya, y_down, given + first, out, first, [&](int64_t x) __attribute__((always_inline)) {
+        if (first == 0) foresee(*down, x), foresee(*y_down, x);
+        const V b = at(up, x), d = at(*down, x), yb = at(y_up, x), yd = at(*y_down, x);
         V part;
         const Flow<V> own = flow_backward<AllHigh>(a, b, c, d, ya, yb, yc, yd, k, part);
         sum += part;
         a = b, c = d, ya = yb, yc = yd;
         return own;
-      }, [&](int64_t x) __attribute__((always_inline)) { return at(y_up, x, first); });
+      }, [&](int64_t x) __attribute__((always_inline)) { return at(y_up, x); });
       if (dk)
         for (int l = 0; l < lanes && first + l < count; ++l) dk[first + l] += sum[l];
-    }
+    });
   }
 
  private:
+  // f.operator()<whole>(first channel) for every vector of channels.
+  template <class F> IRSTD_INLINE void vectors(const F& f) const {
+    for (int first = 0; first < count; first += lanes) {
+      if (first + lanes <= count) f.template operator()<true>(first);
+      else f.template operator()<false>(first);
+    }
+  }
   static IRSTD_INLINE int there(int64_t count, int first) { return int(std::min<int64_t>(lanes, count - first)); }
-  static IRSTD_INLINE V at(const Row<const A>& row, int64_t x, int first) { return load_channels<V>(row.p + x * row.w + first, there(row.count, first)); }
+  template <bool Whole> static IRSTD_INLINE V load(const Row<const A>& row, int64_t x, int first) {
+    const A* p = row.p + x * row.w + first;
+    if constexpr (Whole) return simd::load<V>(p);
+    else return load_channels<V>(p, there(row.count, first));
+  }
+  // Pixels that are read soon: at the strides of an image the processor does not foresee them.
+  static IRSTD_INLINE void foresee(const Row<const A>& row, int64_t x) { __builtin_prefetch(row.p + (x + 64) * row.w); }
 
   // cells(x): the flows of the cell to the left of column x >= 1; `a` becomes the pixel of column x.
-  template <bool AllHigh, class F, class G> IRSTD_INLINE void run(V& a, const Row<const A>* down, A* given, const Row<A>* out, int first, const F& cells, const G& pixel) const {
+  template <bool AllHigh, bool Whole, class F, class G> IRSTD_INLINE void run(V& a, const Row<const A>* down, A* given, const Row<A>* out, int first, const F& cells, const G& pixel) const {
     Flow<V> left{};
     for (int64_t x = 0; x < W; ++x, given += channels) {
       const V upper = a;
@@ -168,7 +180,11 @@ template <class V> struct Channels {
         if (down) own = cells(x + 1);
         else a = pixel(x + 1);
       }
-      if (out) store_channels(out->p + x * out->w + first, V(upper + (simd::load<V>(given) + to_upper<AllHigh>(own, left))), there(out->count, first));
+      if (out) {
+        const V made = upper + (simd::load<V>(given) + to_upper<AllHigh>(own, left));
+        if constexpr (Whole) simd::store(out->p + x * out->w + first, made);
+        else store_channels(out->p + x * out->w + first, made, there(out->count, first));
+      }
       simd::store(given, to_lower<AllHigh>(own, left));
       left = own;
     }

@@ -40,7 +40,6 @@ template <class Line> struct Source {
   }
   Row<const A> in_place(int64_t r) const { return Line::in_image(map, r, line.W, count); }
   IRSTD_INLINE Row<const A> row(int64_t r) const { return r < first ? in_place(r) : line.in_memory((const A*)copies + (r - first) * line.pitch()); }
-  void foresee(int64_t r) const { if (r < H) Line::foresee(in_place(r), line.W); }
 };
 
 // The step from u_{j-1} to u_j, of which the rows `made` are wanted, from rows `from` that come one after the other.
@@ -67,7 +66,6 @@ IRSTD_INLINE void diffuse(const Line& line, Map<const typename Line::A> u, Map<t
     steps.emplace_back(line, wanted.wider(T - j + 1, H), wanted.wider(T - j, H), memory);
   }
   for (int64_t i = read.first; i < read.last + T; ++i) {
-    source.foresee(i + 1);
     for (int64_t j = 1; j <= T; ++j) {
       const int64_t r = i - j;
       Step<Line>& step = steps[j - 1];
@@ -98,8 +96,6 @@ IRSTD_INLINE void diffuse_backward(const Line& line, Map<const typename Line::A>
   }
   auto image = [&](int64_t j, int64_t r) { return j == 0 ? source.row(r) : images[j].row(r); };
   for (int64_t i = read.first; i < read.last + 2 * T; ++i) {
-    source.foresee(i + 1);
-    gradient.foresee(i + 2 - T);
     for (int64_t j = 0; j + 1 < T; ++j) {
       const int64_t r = i - j - 1;
       Step<Line>& step = steps[j];

@@ -40,7 +40,7 @@ class BenchWaveletDiffusion(OpBench):
 
     spec = SPEC
     native = composition
-    rounds = 7
+    rounds = 5
 
     def extra(self, info):
         sizes = info["sizes"]

@@ -65,7 +65,7 @@ SPEC = OpSpec(
     control="odd",
     bench={
         f"B{B}_{C}x{side}x{side}_K{steps}{'_last' if last else ''}": dict(B=B, C=C, H=side, W=side, steps=steps, **({"channels_last": True} if last else {}))
-        for B, C, side, steps, last in ((1, 64, 256, 1, False), (1, 128, 128, 1, False), (1, 160, 64, 1, False), (1, 320, 64, 1, False), (4, 64, 256, 1, False), (4, 320, 64, 1, False),
+        for B, C, side, steps, last in ((1, 64, 256, 1, False), (1, 128, 128, 1, False), (1, 160, 64, 1, False), (1, 320, 64, 1, False), (4, 64, 256, 1, False),
                                         (1, 64, 256, 5, False), (1, 160, 64, 5, False), (1, 64, 256, 1, True), (1, 64, 256, 5, True))
     },
     grads=(0, 1),

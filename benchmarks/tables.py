@@ -49,6 +49,26 @@ def ops_table(result: dict) -> str:
     return "\n".join(lines)
 
 
+def cold_table(result: dict) -> str:
+    lines = ["| case | threads | ms | of a copy | of one step | x grouped convolutions |", "|---|---|---|---|---|---|"]
+    for rows in grouped(result["rows"]):
+        if rows[0]["mode"] == "forward":
+            worst = {other: max(rows, key=lambda r, other=other: r["cold"]["median_ms"] / r[other]["median_ms"]) for other in ("cold_copy", "cold_one_step", "cold_convolutions")}
+            copy, step, conv = (r["cold"]["median_ms"] / r[other]["median_ms"] for other, r in worst.items())
+            lines.append(f"| {rows[0]['case']} | {rows[0]['threads']} | {max(r['cold']['median_ms'] for r in rows):.2f} | {copy:.2f} | {step:.2f} | {1 / conv:.1f} |")
+    return "\n".join(lines)
+
+
+def rewrites_table(result: dict) -> str:
+    lines = ["| what | batch | ms | ms, without rewrites | times |", "|---|---|---|---|---|"]
+    lines += [f"| {r['mode']}, {r['size']}x{r['size']} | {r['batch']} | {r['all_ms']:.0f} | {r['none_ms']:.0f} | {r['ratio']:.2f} |" for r in result["rows"]]
+    shared = [r for r in result["rows"] if r["shares"]]
+    lines += ["", f"| share of | {' | '.join(r['mode'] for r in shared)} |", f"|---|{'---|' * len(shared)}"]
+    lines += ["| " + " | ".join([part, *(f"{100 * r['shares'][part]:.0f} %" for r in shared)]) + " |" for part in shared[0]["shares"]]
+    machine = result["machine"]
+    return "\n".join([f"`irsam {result['preset']}`; {machine['cpu']}, {machine['threads']} threads, torch {result['torch']}, float32, commit {result['commit']}; medians.", "", *lines])
+
+
 def targets_table(result: dict) -> str:
     machine = result["machine"]
     lines = [
@@ -96,7 +116,17 @@ def backends_table(result: dict) -> str:
     return "\n".join([f"{machine['cpu']}, {machine['threads']} threads, torch {result['torch']}, float32, commit {result['commit']}; medians. Bound: if the operators took no time at all.", "", *lines])
 
 
-TABLES = {"ops": ("cpu.json", ops_table), "pixel_difference": ("pixel_difference.json", ops_table), "backends": ("backends_irmamba_paper.json", backends_table), "targets": ("targets.json", targets_table), "models": ("models.json", models_table), "training": ("train_sgem_unet_tiny_nuaa.json", training_table)}
+TABLES = {
+    "ops": ("cpu.json", ops_table),
+    "pixel_difference": ("pixel_difference.json", ops_table),
+    "wavelet_diffusion": ("wavelet_diffusion.json", ops_table),
+    "wavelet_diffusion_cold": ("wavelet_diffusion.json", cold_table),
+    "backends": ("backends_irmamba_paper.json", backends_table),
+    "rewrites": ("rewrites_irsam_public.json", rewrites_table),
+    "targets": ("targets.json", targets_table),
+    "models": ("models.json", models_table),
+    "training": ("train_sgem_unet_tiny_nuaa.json", training_table),
+}
 
 
 def render(text: str) -> str:

@@ -1,4 +1,9 @@
 """Fixtures shared by several folders of tests."""
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: processes that test side by side share the cores, and so do the commands that they start
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
+
 import pytest
 import torch
 

@@ -31,7 +31,9 @@ def wavelet_diffusion(u: Tensor, k: Tensor, steps: int, all_high: bool = False) 
     Dtypes: float16, bfloat16, float32, float64 for u; half precision computes in float32 and rounds once, after the last step. Under autocast everything is
     computed and returned in float32 (float64 stays).
     Memory: backward computes the steps again. Several are one sweep over the image, and more than one sweep keeps a float32 (or float64) copy of u for each: 8
-        steps are a sweep on the CPU, 3 on CUDA (2 with all_high or in float64), 1 in Triton. Half precision takes a float32 copy of what it reads and writes (CPU).
+        steps are a sweep on the CPU, 3 on CUDA (2 with all_high or in float64), 1 in Triton. Forward, more than one sweep (of 8 steps on the CPU, 4 on CUDA, 3 in
+        float64, 1 in Triton) takes one or two copies. The CPU also takes a copy of what it reads and writes in half precision, of channels_last maps of fewer than
+        8 channels, and of a gradient that does not lie as u does.
     Errors: RuntimeError in one line for a wrong shape, dtype, device or number of steps. There is no second and no forward-mode derivative.
 
     Example:
@@ -89,11 +91,11 @@ def _cells(u):
 
 
 def _flops(u, k, steps, all_high=False, *args, out_shape=None, **kwargs):
-    return _cells(u) * steps * (21 if all_high else 13)
+    return _cells(u) * steps * (24 if all_high else 15)
 
 
 def _backward_flops(grad, u, k, steps, all_high=False, *args, out_shape=None, **kwargs):
-    return _cells(u) * (max(steps - 1, 0) * (21 if all_high else 13) + steps * (39 if all_high else 29))
+    return _cells(u) * (max(steps - 1, 0) * (24 if all_high else 15) + steps * (48 if all_high else 32))
 
 
 def _autocast(dtype, u, k, steps, all_high=False):

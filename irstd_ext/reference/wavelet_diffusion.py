@@ -28,7 +28,7 @@ def wavelet_diffusion(u: Tensor, k: Tensor, steps: int, all_high: bool = False) 
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32
     scale = k.to(wide)[:, None, None]
     if min(u.shape[2:]) < 2:  # no cell: a copy, and k has the gradient 0
-        return (u.to(wide) + 0 * scale).to(u.dtype)
+        return (u.to(wide) + torch.where(torch.zeros_like(scale, dtype=torch.bool), scale, 0)).to(u.dtype)
     out = u.to(wide, copy=True)
     for _ in range(steps):
         out = _step(out, scale, all_high)

@@ -49,7 +49,7 @@ def flow(a, b, c, d, live, per_k, CORNER: tl.constexpr, HIGH: tl.constexpr):
     """What the cells a b / c d bring to one corner."""
     e, f = d - a, b - c
     p, q = e * per_k, f * per_k
-    share = 1.0 / (8.0 + (p * p + q * q))
+    share = 1.0 / (p * p + (q * q + 8.0))
     return tl.where(live, corner(share, e, f, ((a + d) - (b + c)) * 0.5, CORNER, HIGH), 0.0)
 
 
@@ -58,12 +58,11 @@ def flow_backward(a, b, c, d, ya, yb, yc, yd, live, per_k, CORNER: tl.constexpr,
     """What the cells bring to the gradient of one corner, and to that of k (csrc/ops/wavelet_diffusion/math.h)."""
     p, q = (d - a) * per_k, (b - c) * per_k
     e, f, x = yd - ya, yb - yc, ((ya + yd) - (yb + yc)) * 0.5
-    square = p * p + q * q
-    share = 1.0 / (8.0 + square)
-    total = p * e + q * f
+    share = 1.0 / (p * p + (q * q + 8.0))
+    t = (share * p) * e + (share * q) * f
     if HIGH:
-        total += ((a + d) - (b + c)) * per_k * x
-    t = 2.0 * share * total
+        t += share * ((a + d) - (b + c)) * per_k * x
+    t *= 2.0
     nonlinear = share * t
     if CORNER == 0:
         of_g = nonlinear * p
@@ -79,7 +78,7 @@ def flow_backward(a, b, c, d, ya, yb, yc, yd, live, per_k, CORNER: tl.constexpr,
 @triton.jit
 def step_kernel(u, per_k, out, pixels, H, W, L, C, u_b, u_c, u_h, u_w, o_b, o_c, o_h, o_w, blocks, HIGH: tl.constexpr, ACC: tl.constexpr, INT: tl.constexpr,
                 BP: tl.constexpr, BD: tl.constexpr):
-    """One step. Reads 9 numbers a pixel, from the caches but for one, and computes every cell at each of its corners: 4 x 13 operations (21 with HIGH)."""
+    """One step. Reads 9 numbers a pixel, from the caches but for one, and computes every cell at each of its corners: 4 x 15 operations (24 with HIGH)."""
     pixel, b, r, c, d, inside = tile_of(pixels, W, L, C, blocks, INT, BP, BD)
     u += b * u_b + d * u_c
     k = tl.load(per_k + d, mask=d < C, other=0.0)
@@ -94,7 +93,7 @@ def step_kernel(u, per_k, out, pixels, H, W, L, C, u_b, u_c, u_h, u_w, o_b, o_c,
 def back_kernel(u, grad, per_k, out, part, pixels, H, W, L, C, u_b, u_c, u_h, u_w, g_b, g_c, g_h, g_w, o_b, o_c, o_h, o_w, blocks, HIGH: tl.constexpr,
                 ACC: tl.constexpr, INT: tl.constexpr, BP: tl.constexpr, BD: tl.constexpr):
     """The gradient of one step's input u, for that of its result, and the part of dk of the cells that have their upper left corner in this program. Reads 2 x 9
-    numbers a pixel, from the caches but for two: 4 x 29 operations (39 with HIGH)."""
+    numbers a pixel, from the caches but for two: 4 x 32 operations (48 with HIGH)."""
     pixel, b, r, c, d, inside = tile_of(pixels, W, L, C, blocks, INT, BP, BD)
     u += b * u_b + d * u_c
     grad += b * g_b + d * g_c
@@ -119,6 +118,11 @@ def _tiles(u):
     return (triton.cdiv(B * H * W, BP) * blocks,), sizes, blocks, constants
 
 
+def _inverse(k):
+    """As in csrc/ops/wavelet_diffusion/math.h."""
+    return torch.where(k == 0, 1 / k, (1 / k).clamp(max=torch.finfo(k.dtype).max))
+
+
 def _still(u, steps):
     return steps == 0 or min(u.shape[2:]) < 2
 
@@ -129,7 +133,7 @@ def wavelet_diffusion(u, k, steps, all_high=False):
     if out.numel() == 0 or _still(u, steps):
         return out.copy_(u)
     with torch.cuda.device_of(u):
-        per_k = 1 / k.to(wide(u))
+        per_k = _inverse(k.to(wide(u)))
         grid, sizes, blocks, constants = _tiles(u)
         step, between = u, [torch.empty_like(u, dtype=wide(u)) for _ in range(min(steps - 1, 2))]
         for i in range(steps):
@@ -145,7 +149,7 @@ def wavelet_diffusion_backward(grad, u, k, steps, all_high):
     if du.numel() == 0 or _still(u, steps):
         return du.copy_(grad), dk.zero_()
     with torch.cuda.device_of(u):
-        per_k = 1 / k.to(wide(u))
+        per_k = _inverse(k.to(wide(u)))
         grid, sizes, blocks, constants = _tiles(u)
         rows = grid[0] // blocks
         part, inputs = per_k.new_empty(steps, rows, k.shape[0]), [u]  # what each step begins with

@@ -54,6 +54,8 @@ EDGES = {
         "past that": (dict(B=1, C=9, H=9, W=65, steps=2, channels_last=True), torch.float16, {"forward_kernel 256", "backward_kernel 256"}),
         "sweeps": (dict(B=1, C=3, H=11, W=5, steps=9), torch.float32, {"forward_kernel 256", "backward_kernel 256"}),
         "sweeps, all_high": (dict(B=1, C=3, H=11, W=5, steps=7, all_high=True, channels_last=True), torch.float32, {"forward_kernel 256", "backward_kernel 256"}),
+        "strips of four steps": (dict(B=1, C=1, H=9, W=121, steps=4), torch.float32, {"forward_kernel 256", "backward_kernel 256"}),
+        "strips, all_high": (dict(B=1, C=1, H=9, W=65, steps=2, all_high=True), torch.float32, {"forward_kernel 256", "backward_kernel 256"}),
         "double": (dict(B=1, C=2, H=9, W=33, steps=5), torch.float64, {"forward_kernel 256", "backward_kernel 256"}),
         "taller tiles": (dict(B=133, C=1, H=17, W=3, steps=1), torch.float32, {"forward_kernel 256", "backward_kernel 256"}),
         "no cell": (dict(B=1, C=3, H=1, W=66, steps=2), torch.float32, {"forward_kernel 256", "sums_kernel 256"}),

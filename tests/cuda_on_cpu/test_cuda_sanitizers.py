@@ -26,9 +26,10 @@ from ops.suite import layouts
 b, spec = BACKENDS["cuda_on_cpu"], load_spec({op!r})
 for sizes in ({sizes}):
     for dtype in (torch.float32, torch.float16, torch.float64):
-        args = [layouts(a)["strided"] if isinstance(a, torch.Tensor) and a.dim() > 2 else a for a in spec.args(sizes, dtype)]
-        out = b.forward(spec.op, *args)
-        spec.gradients(lambda *a: b.backward(spec.op, *a), args, torch.randn_like(out))
+        drawn = spec.args(sizes, dtype)
+        for args in (drawn, [layouts(a)["strided"] if isinstance(a, torch.Tensor) and a.dim() > 2 else a for a in drawn]):
+            out = b.forward(spec.op, *args)
+            spec.gradients(lambda *a: b.backward(spec.op, *a), args, torch.randn_like(out))
 print("clean")
 """
 

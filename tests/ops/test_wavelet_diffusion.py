@@ -183,6 +183,64 @@ class TestWaveletDiffusion(Float32UnderAutocast, OpTests):
             got, want = with_grads(wavelet_diffusion, [u, *args[1:]], SPEC.grads, g), with_grads(reference.wavelet_diffusion, args, SPEC.grads, g)
             assert error(got[0], want[0]) < 1e-14 and all(error(x, y) < 1e-12 for x, y in zip(got[1], want[1]))
 
+    @both_flags
+    def test_channels_innermost(self, all_high):
+        """Where a vector is channels: maps that are parts of others, gradients in the same layout, and a channel that is not finite beside others."""
+        k = torch.rand(17, generator=torch.Generator().manual_seed(2)).double() + 0.3
+        more = draw(2, 40, 9, 14).contiguous(memory_format=torch.channels_last)
+        for u in (more[:, 3:20], more[:, 3:20, :, ::2], more[:, 3:20, 4:5].expand(-1, -1, 6, -1), more[:1, 3:20].expand(2, -1, -1, -1)):
+            assert u.stride(1) == 1
+            g = draw(*u.shape, seed=1).contiguous(memory_format=torch.channels_last)
+            out, (du, dk) = torch.ops.irstd_ext.wavelet_diffusion(u, k, 3, all_high), torch.ops.irstd_ext.wavelet_diffusion_backward(g, u, k, 3, all_high)
+            want, want_grads = with_grads(reference.wavelet_diffusion, [u.contiguous(), k, 3, all_high], SPEC.grads, g)
+            assert error(out, want) < 1e-14 and error(du, want_grads[0]) < 1e-13 and error(dk, want_grads[1]) < 1e-12
+        u = more[:, 3:20].clone()
+        for bad in (float("nan"), float("inf")):
+            u[0, 5, 4, 4] = bad
+            got, want = wavelet_diffusion(u, k, 2, all_high), reference.wavelet_diffusion(u, k, 2, all_high)
+            assert torch.equal(got.isfinite(), want.isfinite()) and not got.isfinite().all()
+            assert error(got.nan_to_num(0, 0, 0), want.nan_to_num(0, 0, 0)) < 1e-14
+
+    @both_flags
+    @pytest.mark.parametrize("contrast", [1e-3, 1.0, 1e3])
+    def test_finite_differences(self, contrast, all_high):
+        """Steps in proportion to the contrast, which the loss is smooth at; gradcheck's fixed ones see nothing of k = 1e3."""
+        u, k, g, way = draw(1, 2, 6, 7), torch.tensor([1.0, 1.3]).double() * contrast, draw(1, 2, 6, 7, seed=1), draw(1, 2, 6, 7, seed=2)
+        _, (du, dk) = with_grads(wavelet_diffusion, [u, k, 2, all_high], SPEC.grads, g)
+
+        def loss(u, k):
+            return (g * wavelet_diffusion(u, k, 2, all_high)).sum()
+
+        h = 1e-3 * min(contrast, 1.0)
+        slope = (loss(u + h * way, k) - loss(u - h * way, k)) / (2 * h)
+        assert abs((du * way).sum() / slope - 1) < 1e-4
+        for c in range(2):
+            h = torch.zeros(2).double().index_fill(0, torch.tensor(c), 1e-3 * contrast)
+            assert abs(dk[c] / ((loss(u, k + h) - loss(u, k - h)) / (2e-3 * contrast)) - 1) < 1e-4
+
+    def test_half_precision_with_contrasts_in_float32(self):
+        u, k, g = draw(1, 9, 7, 8).bfloat16(), torch.rand(9, generator=torch.Generator().manual_seed(1)) + 0.3, draw(1, 9, 7, 8, seed=1).bfloat16()
+        want, grads = with_grads(reference.wavelet_diffusion, [u.double(), k.double(), 3, False], SPEC.grads, g.double())
+        for name, b in BACKENDS.items():
+            if b.available()[0]:
+                out, (du, dk) = b.forward("wavelet_diffusion", u, k, 3, False), b.backward("wavelet_diffusion", g, u, k, 3, False)
+                assert (out.dtype, du.dtype, dk.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+                assert error(out, want) < 8e-3 and error(du, grads[0]) < 8e-3 and error(dk, grads[1]) < 1e-5, name
+
+    def test_flat_stays_flat_for_the_smallest_contrasts(self, diffuse):
+        u = torch.full((1, 1, 4, 4), 3.0)
+        assert torch.equal(diffuse(u, torch.tensor([1e-39]), 2), u)
+
+    @pytest.mark.parametrize("change, message", [
+        (lambda g: g[0], "grad must be 4-D [B, C, H, W], got 3-D"), (lambda g: g[..., 1:], "grad must have size 9 (W of u) in dimension 3, got 8"),
+        (lambda g: g.double(), "grad must have the dtype of u, float32, got float64")])
+    def test_invalid_gradients(self, change, message):
+        u, *rest = self.control_args(torch.float32)
+        for device in ("cpu", "meta"):
+            with pytest.raises(RuntimeError) as e:
+                torch.ops.irstd_ext.wavelet_diffusion_backward(change(torch.zeros_like(u)).to(device), u.to(device), rest[0].to(device), *rest[1:])
+            assert str(e.value).splitlines()[0].startswith("wavelet_diffusion_backward: " + message)
+
     def test_memory_format_is_kept(self):
         u, *rest = self.control_args(torch.float32)
         last = u.contiguous(memory_format=torch.channels_last)

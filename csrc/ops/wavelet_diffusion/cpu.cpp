@@ -96,10 +96,10 @@ template <class A> void backward_sweep(const Sizes& s, bool channels, const Tens
     for (int64_t c = 0; c < s.C; ++c) dk[c] += part[i * s.C + c];
 }
 
-template <class A> std::vector<A> inverse(const Tensor& k) {
+template <class A> std::vector<A> inverses(const Tensor& k) {
   const Tensor wide = dense(k, accum_dtype(k));
   std::vector<A> per_k(k.size(0));
-  for (size_t c = 0; c < per_k.size(); ++c) per_k[c] = 1 / ((const A*)wide.const_data_ptr())[c];
+  for (size_t c = 0; c < per_k.size(); ++c) per_k[c] = inverse(((const A*)wide.const_data_ptr())[c]);
   return per_k;
 }
 
@@ -116,7 +116,7 @@ Tensor forward(const Tensor& u, const Tensor& k, int64_t steps, bool all_high) {
   const Tensor work = layout.target(out);
   with_accum(dtype_of(u), [&](auto tag) {
     using A = typename decltype(tag)::type;
-    const auto per_k = inverse<A>(torch::stable::to(k, accum_dtype(u)));
+    const auto per_k = inverses<A>(torch::stable::to(k, accum_dtype(u)));
     const int64_t sweeps = (steps + kSteps - 1) / kSteps;
     const Tensor other = sweeps > 1 ? layout.empty(u) : work;
     Tensor from = layout.ready(u);
@@ -143,7 +143,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& u, const T
   const Tensor work = layout.target(du), dk = torch::stable::new_empty(u, {s.C}, accum_dtype(u));
   with_accum(dtype_of(u), [&](auto tag) {
     using A = typename decltype(tag)::type;
-    const auto per_k = inverse<A>(torch::stable::to(k, accum_dtype(u)));
+    const auto per_k = inverses<A>(torch::stable::to(k, accum_dtype(u)));
     const int64_t sweeps = (steps + kSteps - 1) / kSteps;
     auto steps_of = [&](int64_t i) { return std::min(kSteps, steps - i * kSteps); };
     std::vector<Tensor> images{layout.ready(u)};  // at the start of each sweep

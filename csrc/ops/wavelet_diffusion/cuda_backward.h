@@ -45,7 +45,7 @@ template <class A, int T, bool AllHigh> __global__ __launch_bounds__(kThreads, 2
   const int warp = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
   for (int64_t item = blockIdx.x; item < f.items(); item += gridDim.x) {
     const Tile at(f, item);
-    const A per_k = at.computes ? 1 / f.k[at.c] : A(0);
+    const A per_k = at.computes ? inverse(f.k[at.c]) : A(0);
     bool cell[M], counted[M];
     IRSTD_UNROLL
     for (int j = 0; j < M; ++j) {

@@ -10,14 +10,14 @@ template <class A> constexpr int kForwardSteps = sizeof(A) == 8 ? 3 : 4;  // of 
 constexpr int kForwardBatch = 4;                                          // rows that are read together
 
 // T steps of a sweep; T = 0 copies. Reads u and writes `to` once: 2 elements a pixel, whatever T, and the halo of T pixels around a tile from the cache.
-// A cell and step: 13 operations (21 with AllHigh), one of them a division, and 3 shuffles. Shared memory: kForwardBatch rows, 8.5 KB in float, 9 KB in double.
+// A cell and step: 15 operations (24 with AllHigh), one of them a division, and 3 shuffles. Shared memory: kForwardBatch rows, 8.5 KB in float, 9 KB in double.
 template <class A, int T, bool AllHigh> __global__ __launch_bounds__(kThreads, T > 2 || sizeof(A) == 8 ? 2 : 3) void forward_kernel(Field<A> f, Image u, Image to) {
   constexpr int M = kChunks<A>;
   IRSTD_DYN_SHARED(A, rows);  // [kForwardBatch][kWarps][kPitch]
   const int warp = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
   for (int64_t item = blockIdx.x; item < f.items(); item += gridDim.x) {
     const Tile at(f, item);
-    const A per_k = at.computes ? 1 / f.k[at.c] : A(0);
+    const A per_k = at.computes ? inverse(f.k[at.c]) : A(0);
     bool cell[M];
     IRSTD_UNROLL
     for (int j = 0; j < M; ++j) cell[j] = lane + j * kLanes + 1 < at.width;

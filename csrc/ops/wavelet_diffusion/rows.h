@@ -1,7 +1,7 @@
 // One row of cells, between two rows of pixels: its flows, the pixels above it finished, and what those below have got so far. Nothing else is kept of a step,
 // so that several follow each other down an image a row apart.
 //
-// Per pixel and step: 4 loads of the pixels, 1 of what the row above left, 2 stores; 13 operations and a division forward. Neighbours in a row are found in
+// Per pixel and step: 4 loads of the pixels, 1 of what the row above left, 2 stores; 15 operations forward, one of them a division. Neighbours in a row are found in
 // registers: where a vector is columns, by a shift of the flows one column to the right; where it is channels, as the vector of the column before.
 #pragma once
 #include "common/tile_lanes.h"

@@ -35,7 +35,7 @@ template <class Line> struct Source {
   A* copies;
   Source(const Line& line, Map<const A> map, int64_t H, int64_t count, Range read, Scratch<A>& memory) : line(line), map(map), H(H), count(count), first(H) {
     while (first > read.first && !Line::readable(map, H - first)) --first;
-    copies = memory.take((H - first) * line.pitch());
+    copies = memory.take(std::max<int64_t>(0, read.last - first) * line.pitch());
     for (int64_t r = first; r < read.last; ++r) line.copy(in_place(r), copies + (r - first) * line.pitch());
   }
   Row<const A> in_place(int64_t r) const { return Line::in_image(map, r, line.W, count); }

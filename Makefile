@@ -32,5 +32,5 @@ test: install
 
 bench: EXTRAS = test
 bench: install
-	cd benchmarks && $(abspath $(PY)) run.py -k "not Targets and not PixelDifference and not Wavelet" && $(abspath $(PY)) run.py pixel_difference -k PixelDifference && $(abspath $(PY)) run.py wavelet_diffusion -k "Wavelet and not (backward and 1thread)" \
+	cd benchmarks && $(abspath $(PY)) run.py -k "not Targets and not PixelDifference and not Wavelet" && $(abspath $(PY)) run.py pixel_difference -k PixelDifference && $(abspath $(PY)) run.py wavelet_diffusion -k "Wavelet and not (backward and 1thread)" && $(abspath $(PY)) bench_cold.py \
 	  && $(abspath $(PY)) run.py targets -k Targets && $(abspath $(PY)) bench_models.py && $(abspath $(PY)) bench_backends.py irmamba paper && $(abspath $(PY)) tables.py

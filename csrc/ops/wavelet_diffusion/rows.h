@@ -43,6 +43,7 @@ template <class V> struct Columns {
 
   template <bool AllHigh> IRSTD_INLINE void step(Row<const A> up, const Row<const A>* down, A* given, const Row<A>* out) const {
     run<AllHigh>(up, down, given, out, [&](int64_t x, V a) __attribute__((always_inline)) {
+      foresee(*down, x);
       return flow<AllHigh>(a, simd::load<V>(up.p + x + 1), simd::load<V>(down->p + x), simd::load<V>(down->p + x + 1), per_k);
     }, [](auto) __attribute__((always_inline)) {});
   }
@@ -50,6 +51,7 @@ template <class V> struct Columns {
   template <bool AllHigh> IRSTD_INLINE void back(Row<const A> up, const Row<const A>* down, Row<const A> y_up, const Row<const A>* y_down, A* given, const Row<A>* out, double* dk) const {
     V sum{}, part{};
     run<AllHigh>(y_up, y_down, given, out, [&](int64_t x, V ya) __attribute__((always_inline)) {
+      foresee(*down, x), foresee(*y_down, x);
       return flow_backward<AllHigh>(simd::load<V>(up.p + x), simd::load<V>(up.p + x + 1), simd::load<V>(down->p + x), simd::load<V>(down->p + x + 1), ya, simd::load<V>(y_up.p + x + 1),
                                     simd::load<V>(y_down->p + x), simd::load<V>(y_down->p + x + 1), per_k, part);
     }, [&](auto there) __attribute__((always_inline)) { sum += there(part); });
@@ -57,6 +59,9 @@ template <class V> struct Columns {
   }
 
  private:
+  // A page of memory ahead: the processor itself foresees no further than the end of this one.
+  static IRSTD_INLINE void foresee(const Row<const A>& row, int64_t x) { __builtin_prefetch(row.p + x + 4096 / sizeof(A)); }
+
   using I = simd::vec<std::conditional_t<sizeof(A) == 4, int32_t, int64_t>, int(sizeof(V))>;
   static IRSTD_INLINE V shifted(V before, V own) {  // own one lane up, its first lane from before
 #ifdef __clang__

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_cold.py [--rounds N]      writes results/wavelet_diffusion_cold.json
 
-Beside it, each in the same rounds and with either allocator: a copy of the same bytes into new memory, one step, and the grouped convolutions by which the formula is usually written.
+Beside it, each in the same rounds and with either allocator: a copy of the same bytes into new memory, one step, and the grouped convolutions by which the formula is usually written, also with both gradients.
 """
 import argparse
 import collections
@@ -49,6 +49,12 @@ def row(case: str, threads: int, rounds: int) -> dict:
             calls["copy"]()
         times = bench.interleaved(calls, rounds=rounds * 4)
         times |= bench.interleaved({"convolutions": cold(lambda x: convolutions(x, k, steps)), "op_beside": calls["op"]}, rounds=rounds)
+    images, k, g = [x.requires_grad_() for x in images], k.requires_grad_(), torch.ones_like(u)
+
+    def gradients(function):
+        return cold(lambda x: torch.autograd.grad(function(x, k, steps), (x, k), g))
+
+    times |= bench.interleaved({"convolutions_gradients": gradients(convolutions), "op_gradients": gradients(wavelet_diffusion)}, rounds=rounds)
     return dict(case=case, threads=threads, **{name: bench.summary(t) for name, t in times.items()})
 
 

@@ -50,14 +50,14 @@ def ops_table(result: dict) -> str:
 
 
 def cold_table(result: dict) -> str:
-    lines = [f"{result['machine']['cpu']}, commit {result['commit']}; medians, the worse of two allocators for each ratio.", "", "| case | threads | ms | of a copy | of one step | x grouped convolutions |",
-             "|---|---|---|---|---|---|"]
+    lines = [f"{result['machine']['cpu']}, commit {result['commit']}; medians, the worse of two allocators for each ratio.", "", "| case | threads | ms | of a copy | of one step | x grouped convolutions | with gradients |",
+             "|---|---|---|---|---|---|---|"]
     for first in result["rows"]:
         rows = [r for r in result["rows"] if (r["case"], r["threads"]) == (first["case"], first["threads"])]
         if first is rows[0]:
             copy, step = (max(r["op"]["median_ms"] / r[other]["median_ms"] for r in rows) for other in ("copy", "one_step"))
-            convolutions = min(r["convolutions"]["median_ms"] / r["op_beside"]["median_ms"] for r in rows)
-            lines.append(f"| {first['case']} | {first['threads']} | {max(r['op']['median_ms'] for r in rows):.2f} | {copy:.2f} | {step:.2f} | {convolutions:.1f} |")
+            forward, both = (min(r[f"convolutions{what}"]["median_ms"] / r[op]["median_ms"] for r in rows) for what, op in (("", "op_beside"), ("_gradients", "op_gradients")))
+            lines.append(f"| {first['case']} | {first['threads']} | {max(r['op']['median_ms'] for r in rows):.2f} | {copy:.2f} | {step:.2f} | {forward:.1f} | {both:.1f} |")
     return "\n".join(lines)
 
 

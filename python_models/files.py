@@ -64,7 +64,9 @@ def write_weights(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tens
 def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """Read a safetensors file to the CPU; a missing or damaged file is one clear error."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"weights: {path} does not exist")
+        raise FileNotFoundError(f"weights: {path} {'is not a file' if Path(path).exists() else 'does not exist'}")
+    if Path(path).suffix in (".pt", ".pth"):
+        raise ValueError(f"weights: {path} must be a safetensors file; irstd convert makes one of IRSAM's and MobileSAM's")
     try:
         return load_file(str(path))
     except (SafetensorError, OSError) as error:

@@ -74,12 +74,15 @@ def test_every_mismatch_is_one_line_and_changes_nothing():
     del values["mask_decoder.iou_token.weight"], values["image_encoder.neck.0.weight"]
     values["mask_decoder.mask_tokens.weight"] = torch.zeros(3, 256)
     values["pixel_mean"] = torch.zeros(3)
+    values["image_encoder.neck.2.weight"] = torch.zeros(256, 256, 3, 3, dtype=torch.int32)
+    values["image_encoder.neck.1.weight"][7] = float("nan")
     with pytest.raises(ValueError) as error:
         load_pretrained(net, values)
     text = str(error.value)
     assert text.startswith("convert: the checkpoint does not fit irsam: 2 missing (image_encoder.neck.0.weight, mask_decoder.iou_token.weight)")
     assert "; 1 unexpected (pixel_mean); " in text
-    assert text.endswith("1 of another shape (mask_decoder.mask_tokens.weight (3, 256) for (4, 256))") and "\n" not in text
+    assert "; 1 of another shape (mask_decoder.mask_tokens.weight (3, 256) for (4, 256)); " in text
+    assert text.endswith("; 1 not real numbers (image_encoder.neck.2.weight int32); 1 not finite (image_encoder.neck.1.weight)") and "\n" not in text
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
@@ -90,12 +93,16 @@ def test_known_new_keys_are_those_that_mobile_sam_lacks():
 
 def test_what_is_no_checkpoint_is_refused(tmp_path, capsys, mobile_sam):
     out = tmp_path / "out.safetensors"
-    files = {"broken.pt": b"no weights", "code.pt": pickle.dumps(Path), "broken.safetensors": b"x"}  # a pickle that would call something
-    for name, content in files.items():
+    files = {"broken.pt": (b"no weights", "is not a file of tensors as torch.save writes it"), "broken.safetensors": (b"x", "is not a whole safetensors file"), "empty.pt": (b"", "is empty"),
+             "code.pt": (pickle.dumps(Path), "is not a"), "cut.pt": (mobile_sam.read_bytes()[:100_000], "is not a whole file of tensors")}
+    for name, (content, message) in files.items():
         (tmp_path / name).write_bytes(content)
-        assert "is not a whole" in _fails(capsys, tmp_path / name, out)
+        assert message in _fails(capsys, tmp_path / name, out)
+    torch.save({"a": torch.zeros(1), "when": Path("x")}, tmp_path / "class.pt")  # would call something
+    assert "Path); nothing of it was run" in _fails(capsys, tmp_path / "class.pt", out)
     torch.save({"state_dict": _values("mobile_sam")}, tmp_path / "nested.pt")
-    assert "must hold tensors by name and nothing else" in _fails(capsys, tmp_path / "nested.pt", out)
+    assert "must hold tensors by name and nothing else, got 'state_dict', a dict; save that part alone" in _fails(capsys, tmp_path / "nested.pt", out)
+    assert "is not a file" in _fails(capsys, (tmp_path / "folder.pt").mkdir() or tmp_path / "folder.pt", out)
     assert "must end in .safetensors, .pt or .pth" in _fails(capsys, tmp_path / "weights.bin", out)
     assert "does not exist" in _fails(capsys, tmp_path / "none.pt", out)
     assert "out must end in .safetensors" in _fails(capsys, mobile_sam, tmp_path / "out.pt")

@@ -20,7 +20,8 @@ def wavelet_diffusion(u: Tensor, k: Tensor, steps: int, all_high: bool = False) 
 
     Args:
         u: [B, C, H, W] maps, in any unit. Any strides; contiguous and channels_last are fast.
-        k: [C] contrast, in the unit of u / 2: differences well below it are smoothed, those above kept. Must be > 0, which is not checked; with half precision u
+        k: [C] contrast, in the unit of u / 2: differences well below it are smoothed, those above kept. Must be > 0, which is not checked (0 gives NaN in flat
+            regions, a sign does nothing); with half precision u
             it may be float32.
         steps: number of steps, >= 0; each reaches one pixel further. 0 returns a copy.
         all_high: whether the band HH is diffused as well. Without it, as in Eq. 4, the pattern of a chessboard stays.

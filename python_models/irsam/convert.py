@@ -6,6 +6,8 @@
 """
 from __future__ import annotations
 
+import pickle
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +26,15 @@ NEW = ("mask_decoder.edge_token.", "mask_decoder.edge_mlp.", "mask_decoder.compr
 @dataclass(frozen=True)
 class Report:
     """How a checkpoint's keys fit a network: `loaded`; `new`, which the network begins with as it was made; and what is wrong: `missing`,
-    `unexpected`, `misshapen` (with both shapes)."""
+    `unexpected`, `misshapen` (with both shapes), `mistyped` (integers or complex numbers for a weight), `infinite` (or NaN)."""
 
     loaded: tuple[str, ...]
     new: tuple[str, ...]
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     misshapen: tuple[str, ...] = ()
+    mistyped: tuple[str, ...] = ()
+    infinite: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = sorted({next(prefix for prefix in NEW if name.startswith(prefix)).rstrip(".") for name in self.new})
@@ -48,15 +52,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     if path.suffix not in (".pt", ".pth"):
         raise ValueError(f"convert: {path} must end in .safetensors, .pt or .pth")
     if not path.is_file():
-        raise FileNotFoundError(f"convert: {path} does not exist")
+        raise FileNotFoundError(f"convert: {path} {'is not a file' if path.exists() else 'does not exist'}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"convert: {path} is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that are refused below
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file, or one with more in it than tensors, ends in errors of many kinds
-        raise ValueError(f"convert: {path} is not a whole file of tensors ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(tensors, dict) or not tensors or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()):
-        raise ValueError(f"convert: {path} must hold tensors by name and nothing else, got {type(tensors).__name__}")
+        if isinstance(error, pickle.UnpicklingError):  # whose text says how to read the file all the same
+            more = re.search(r"GLOBAL (\S+)", str(error))
+            why = f"holds more than tensors ({more[1]}); nothing of it was run" if more else "is not a file of tensors as torch.save writes it"
+            raise ValueError(f"convert: {path} {why}") from None
+        raise ValueError(f"convert: {path} is not a whole file of tensors ({' '.join(str(error).split())[:120] or type(error).__name__})") from None
+    if not isinstance(tensors, dict) or not tensors:
+        raise ValueError(f"convert: {path} must hold tensors by name and nothing else, got {'none' if tensors == {} else type(tensors).__name__}")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"convert: {path} must hold tensors by name and nothing else, got {name!r}, a {type(value).__name__}{'; save that part alone' if isinstance(value, dict) else ''}")
     return tensors
 
 
@@ -65,19 +78,22 @@ def compare(tensors: Mapping[str, Tensor], net: nn.Module) -> Report:
     wanted = net.state_dict()
     absent = [name for name in wanted if name not in tensors]
     misshapen = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]
+    weights = [name for name in wanted if name in tensors and wanted[name].is_floating_point()]
     return Report(
         loaded=tuple(name for name in wanted if name in tensors and name not in set(misshapen)),
         new=tuple(name for name in absent if name.startswith(NEW)),
         missing=tuple(name for name in absent if not name.startswith(NEW)),
         unexpected=tuple(name for name in tensors if name not in wanted),
-        misshapen=tuple(f"{name} {tuple(tensors[name].shape)} for {tuple(wanted[name].shape)}" for name in misshapen))
+        misshapen=tuple(f"{name} {tuple(tensors[name].shape)} for {tuple(wanted[name].shape)}" for name in misshapen),
+        mistyped=tuple(f"{name} {str(tensors[name].dtype).removeprefix('torch.')}" for name in weights if not tensors[name].is_floating_point()),
+        infinite=tuple(name for name in weights if tensors[name].is_floating_point() and not tensors[name].isfinite().all()))
 
 
 def load_pretrained(net: nn.Module, tensors: Mapping[str, Tensor]) -> Report:
     """Load a checkpoint into an IRSAM and say what was loaded and what stays new.
 
-    Raises ValueError, in one line and before anything is changed, for every key that is missing, unexpected or of another shape, but for
-    those that are known to be new (`NEW`).
+    Raises ValueError, in one line and before anything is changed, for every key that is missing, unexpected, of another shape, no real
+    number or not finite, but for those that are known to be new (`NEW`).
 
     >>> from python_models import build_model
     >>> net, other = (build_model("irsam", "tiny", "reference") for _ in range(2))
@@ -86,7 +102,8 @@ def load_pretrained(net: nn.Module, tensors: Mapping[str, Tensor]) -> Report:
     """
     report = compare(tensors, net)
     wrong = [f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-             for what, names in (("missing", report.missing), ("unexpected", report.unexpected), ("of another shape", report.misshapen)) if names]
+             for what, names in (("missing", report.missing), ("unexpected", report.unexpected), ("of another shape", report.misshapen), ("not real numbers", report.mistyped),
+                                 ("not finite", report.infinite)) if names]
     if wrong:
         raise ValueError(f"convert: the checkpoint does not fit {getattr(net, 'name', type(net).__name__)}: {'; '.join(wrong)}")
     net.load_state_dict(dict(tensors), strict=False)

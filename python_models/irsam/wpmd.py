@@ -24,6 +24,10 @@ class WPMD(nn.Module):
 
     def __init__(self, channels: int, steps: int = 3, all_high: bool = False, backend: str = "ext") -> None:
         super().__init__()
+        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"WPMD: channels must be an integer >= 1, got {channels!r}")
+        if not isinstance(all_high, bool):
+            raise ValueError(f"WPMD: all_high must be True or False, got {all_high!r}")
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise ValueError(f"WPMD: steps must be an integer >= 0, got {steps!r}")
         self.steps, self.all_high = steps, all_high

@@ -24,7 +24,8 @@ class TorchTests:
             with FakeTensorMode() as mode:
                 fake = self.op(*[mode.from_tensor(a) if isinstance(a, Tensor) else a for a in changed])
             assert fake.shape == real.shape and fake.dtype == real.dtype
-            assert real.numel() == 0 or fake.stride() == real.stride(), name
+            # of an axis of one element torch's own empty_like has another stride where it is fake
+            assert real.numel() == 0 or all(f == r for f, r, size in zip(fake.stride(), real.stride(), real.shape) if size > 1), name
 
     def test_compile_one_graph_and_no_recompilation(self):
         torch._dynamo.reset()

@@ -13,11 +13,12 @@
 
 namespace irstd::wavelet_diffusion {
 
+template <class A> constexpr A kLargest = std::numeric_limits<A>::max();
+
 // 1 / k; where that is too large for a number, the largest one, so that equal pixels stay equal. k = 0 stays an error that is seen: infinity.
 template <class A> IRSTD_HD A inverse(A k) {
-  constexpr A most = std::numeric_limits<A>::max();
   const A x = 1 / k;
-  return x > most && k != 0 ? most : x;
+  return x > kLargest<A> && k != 0 ? kLargest<A> : x;
 }
 
 // What a cell moves: e to a and from d, f to c and from b, x to b and c and from a and d.

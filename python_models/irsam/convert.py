@@ -6,7 +6,6 @@
 """
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -60,7 +59,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # about files that are refused below
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file, or one with more in it than tensors, ends in errors of many kinds
-        if isinstance(error, pickle.UnpicklingError):  # whose text says how to read the file all the same
+        if type(error).__name__ == "UnpicklingError":  # whose text says how to read the file all the same
             more = re.search(r"GLOBAL (\S+)", str(error))
             why = f"holds more than tensors ({more[1]}); nothing of it was run" if more else "is not a file of tensors as torch.save writes it"
             raise ValueError(f"convert: {path} {why}") from None

@@ -5,20 +5,15 @@
 Amdahl's bound is the reference's time over the time of everything that is not an operator: no operator, however fast, could give more.
 """
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
-from pathlib import Path
 
 import torch
 from irstd_ext.bench import interleaved
 from python_models import build_model
-from run import cpu_name
 from torch.profiler import ProfilerActivity, profile
 
-HERE = Path(__file__).parent
+import result_file
+
 BATCH = {"training step": 2, "inference": 1}
 
 
@@ -67,12 +62,8 @@ def main() -> None:
         rows.append(dict(mode=mode, batch=BATCH[mode], size=options.size, ext_ms=1e3 * ext, reference_ms=1e3 * slow, ratio=slow / ext, operator_share=share,
                          amdahl_bound=slow / (ext * (1 - share)), ext_all_ms=[1e3 * t for t in times["ext"]], reference_all_ms=[1e3 * t for t in times["reference"]]))
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items() if not k.endswith("all_ms")}, flush=True)
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    machine = dict(cpu=cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), system=platform.system(), python=platform.python_version())
     preset = options.preset or net.default_preset
-    path = HERE / "results" / f"backends_{options.network}_{preset}.json"
-    path.write_text(json.dumps(dict(machine=machine, torch=torch.__version__, commit=git, network=options.network, preset=preset, rows=rows), indent=1) + "\n")
-    print(f"wrote {path}")
+    result_file.write(f"backends_{options.network}_{preset}", torch.get_num_threads(), network=options.network, preset=preset, rows=rows)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,18 @@ import argparse
 import collections
 import json
 import os
-import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 from irstd_ext import bench, wavelet_diffusion
 from irstd_ext.specs.wavelet_diffusion import SPEC
 
-from run import ALLOCATORS, cpu_name
+import result_file
+from run import ALLOCATORS
 
-HERE = Path(__file__).parent
 COLD = 96 << 20  # bytes of images: more than a last-level cache
+CASES = SPEC.bench | {f"B4_{C}x{side}x{side}_K1": dict(B=4, C=C, H=side, W=side, steps=1) for C, side in ((128, 128), (160, 64), (320, 64))}
 
 
 def convolutions(u, k, steps, all_high=False):
@@ -36,7 +35,7 @@ def convolutions(u, k, steps, all_high=False):
 
 def row(case: str, threads: int, rounds: int) -> dict:
     torch.set_num_threads(threads)
-    u, k, steps, _ = SPEC.args(SPEC.bench[case], torch.float32)
+    u, k, steps, _ = SPEC.args(CASES[case], torch.float32)
     images = [u, *(torch.empty_like(u).copy_(u) for _ in range(max(1, COLD // u.nbytes)))]
     turn, results = iter(range(10**9)), collections.deque(maxlen=len(images))
 
@@ -64,15 +63,12 @@ def main() -> None:
     parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)  # one allocator's, for the process that asks
     options = parser.parse_args()
     if options.rows:
-        return print(json.dumps([row(case, threads, options.rounds) for case in SPEC.bench for threads in (1, 2)]))
+        return print(json.dumps([row(case, threads, options.rounds) for case in CASES for threads in (1, 2)]))
     rows = []
     for allocator, variables in ALLOCATORS.items():
         done = subprocess.run([sys.executable, __file__, "--rows", "--rounds", str(options.rounds)], env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True, check=True)
         rows += [{"allocator": allocator, **r} for r in json.loads(done.stdout)]
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    path = HERE / "results" / "wavelet_diffusion_cold.json"
-    path.write_text(json.dumps(dict(machine=dict(cpu=cpu_name(), cores=os.cpu_count(), system=platform.system(), python=platform.python_version()), torch=torch.__version__, commit=git, rows=rows), indent=1) + "\n")
-    print(f"wrote {path}")
+    result_file.write("wavelet_diffusion_cold", rows=rows)
 
 
 if __name__ == "__main__":

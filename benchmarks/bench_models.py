@@ -1,18 +1,13 @@
 """Size and speed of every preset of every network: python benchmarks/bench_models.py writes results/models.json."""
 import json
-import os
-import platform
 import statistics
-import subprocess
-from pathlib import Path
 
 import torch
 from irstd_ext.bench import interleaved
 from python_models import build_model, list_models, list_presets
-from run import cpu_name
 from torch.utils.flop_counter import FlopCounterMode
 
-HERE = Path(__file__).parent
+import result_file
 
 
 def measure(name: str, preset: str) -> dict:
@@ -41,11 +36,7 @@ def measure(name: str, preset: str) -> dict:
 
 def main() -> None:
     rows = [measure(name, preset) for name in list_models() for preset in list_presets(name)]
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    machine = dict(cpu=cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), system=platform.system(), python=platform.python_version())
-    path = HERE / "results" / "models.json"
-    path.write_text(json.dumps(dict(machine=machine, torch=torch.__version__, commit=git, rows=rows), indent=1) + "\n")
-    print(f"wrote {path}")
+    result_file.write("models", torch.get_num_threads(), rows=rows)
 
 
 if __name__ == "__main__":

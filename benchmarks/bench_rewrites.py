@@ -7,12 +7,7 @@ help each other have shares that add up to more than one.
 """
 import argparse
 import contextlib
-import json
-import os
-import platform
 import statistics
-import subprocess
-from pathlib import Path
 
 import torch
 from irstd_ext.bench import interleaved
@@ -23,9 +18,9 @@ from python_models.irsam.encoder import Bottleneck, Mlp, PatchEmbed, TinyViT
 from python_models.irsam.prompt import PositionEncoding
 from python_models.irsam.two_way import Attention, ImageToToken, TokenToImage, TwoWayTransformer
 from python_models.irsam.window_attention import WinAttn
-from run import cpu_name
 
-HERE = Path(__file__).parent
+import result_file
+
 PARTS = {  # modules of exactly these classes
     "stem folded with the doubling": ("rewrites", (DoubledConvBN,)),
     "norms folded into convolutions": ("rewrites", (ConvBN,)),
@@ -98,11 +93,7 @@ def main() -> None:
         shares = {part: (times[part] - times["all"]) / gained for part in (*PARTS, AGAIN) if part in times}
         rows.append(dict(mode=mode, batch=batch, size=options.size, all_ms=1e3 * times["all"], none_ms=1e3 * times["none"], ratio=times["none"] / times["all"], shares=shares))
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    machine = dict(cpu=cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), system=platform.system(), python=platform.python_version())
-    path = HERE / "results" / f"rewrites_irsam_{options.preset}.json"
-    path.write_text(json.dumps(dict(machine=machine, torch=torch.__version__, commit=git, preset=options.preset, difference=((x - y).norm() / y.norm()).item(), rows=rows), indent=1) + "\n")
-    print(f"wrote {path}")
+    result_file.write(f"rewrites_irsam_{options.preset}", torch.get_num_threads(), preset=options.preset, difference=((x - y).norm() / y.norm()).item(), rows=rows)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,6 @@
     python benchmarks/loss_curve.py NETWORK RECIPE DATA [--split NAME] [--steps 100]      writes results/loss_NETWORK_RECIPE.json
 """
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,9 +11,8 @@ from python_models.registry import list_recipes
 from python_models.training import loop
 from python_models.training.config import TrainConfig, read_recipe
 from python_models.training.train import train
-from run import cpu_name
 
-HERE = Path(__file__).parent
+import result_file
 
 
 class Enough(Exception):
@@ -59,14 +54,9 @@ def main() -> None:
     o = parser.parse_args()
     ext, reference = (torch.tensor(curve(o.network, o.recipe, o.data, o.split, o.steps, backend)) for backend in ("ext", "reference"))
     apart, smooth = (ext - reference).abs(), (ext - reference).unfold(0, min(10, o.steps), 1).mean(1).abs()
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    result = dict(machine=dict(cpu=cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(), python=platform.python_version()), torch=torch.__version__, commit=git,
-                  network=o.network, recipe=o.recipe, data=Path(o.data).name, largest_difference=apart.max().item(), mean_difference=apart.mean().item(),
-                  largest_difference_of_means_of_10=smooth.max().item(),
-                  ext=ext.tolist(), reference=reference.tolist())
-    path = HERE / "results" / f"loss_{o.network}_{o.recipe}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print({k: v for k, v in result.items() if "difference" in k}, f"wrote {path}")
+    differences = dict(largest_difference=apart.max().item(), mean_difference=apart.mean().item(), largest_difference_of_means_of_10=smooth.max().item())
+    print(differences)
+    result_file.write(f"loss_{o.network}_{o.recipe}", torch.get_num_threads(), network=o.network, recipe=o.recipe, data=Path(o.data).name, **differences, ext=ext.tolist(), reference=reference.tolist())
 
 
 if __name__ == "__main__":

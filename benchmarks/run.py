@@ -7,19 +7,15 @@ Fresh large buffers cost page faults that flatter whoever allocates less, so eac
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import result_file
+
 HERE = Path(__file__).parent
 ALLOCATORS = {"stock": {}, "tuned": dict(MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_="-1", MALLOC_TOP_PAD_="268435456")}
-
-
-def cpu_name() -> str:
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> int:
@@ -27,8 +23,6 @@ def main() -> int:
     parser.add_argument("name", nargs="?", default="cpu", help="name of the result file (cpu)")
     parser.add_argument("-k", help="only the benchmarks that match, as in pytest")
     options = parser.parse_args()
-    import torch
-
     rows = []
     for allocator, variables in ALLOCATORS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -37,12 +31,7 @@ def main() -> int:
             if subprocess.run(command, env={**os.environ, **variables}, cwd=HERE).returncode:
                 return 1
             rows += [{"allocator": allocator, **b["extra_info"]} for b in json.loads(report.read_text())["benchmarks"]]
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    result = dict(machine=dict(cpu=cpu_name(), cores=os.cpu_count(), system=platform.system(), python=platform.python_version()), torch=torch.__version__, commit=git, rows=rows)
-    path = HERE / "results" / f"{options.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"wrote {path}")
+    result_file.write(options.name, rows=rows)
     return 0
 
 
